@@ -1,0 +1,1 @@
+"""From GeoTIFF tiles to TFDS datasets."""

@@ -1,0 +1,74 @@
+"""What all binaries share: flags for gin, one clear line for an error, exit codes."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gin
+from absl import app, flags, logging
+
+from flood_distill.errors import UserError
+
+
+def define_gin_flags() -> None:
+    """Defines ``--gin_file`` and ``--gin_param``, both repeatable."""
+    flags.DEFINE_multi_string(
+        "gin_file", [], "Gin file: a path, or the name of an installed one such as base.gin. Repeatable."
+    )
+    flags.DEFINE_multi_string(
+        "gin_param", [], "Gin binding that overrides the files, such as train.num_steps=100. Repeatable."
+    )
+
+
+def find_gin_file(name: str) -> str:
+    """Returns the path of a gin file given by path or by the name of an installed one.
+
+    Raises:
+        UserError: if there is no such file; lists the installed ones.
+    """
+    import gin_configs
+
+    installed = Path(gin_configs.__file__).parent
+    for candidate in (Path(name), installed / name):
+        if candidate.is_file():
+            return str(candidate)
+    names = ", ".join(sorted(path.name for path in installed.glob("*.gin")))
+    raise UserError(f"--gin_file={name}: no such file; give a path or one of {names}")
+
+
+def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
+    """Parses gin files, then bindings that override them, into a cleared configuration.
+
+    Raises:
+        UserError: for a file that is not there, an unknown name or a value that does not parse.
+    """
+    import gin_configs
+
+    gin.clear_config()
+    gin.add_config_file_search_path(str(Path(gin_configs.__file__).parent))
+    paths = [find_gin_file(name) for name in gin_files]
+    try:
+        gin.parse_config_files_and_bindings(paths, list(gin_params))
+    except (ValueError, SyntaxError, OSError) as error:
+        raise UserError(f"gin configuration: {' '.join(str(error).split())}") from error
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Runs a binary's `main` under absl; a `UserError` becomes one line on stderr and exit code 1.
+
+    The traceback is shown with ``--verbosity=1``.
+    """
+
+    def guarded(argv: list[str]) -> int:
+        if len(argv) > 1:
+            print(f"error: unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
+            return 1
+        try:
+            return main(argv) or 0
+        except UserError as error:
+            if logging.get_verbosity() >= logging.DEBUG:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+    app.run(guarded)

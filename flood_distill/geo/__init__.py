@@ -1,0 +1,1 @@
+"""Grids, warping and windows that conversion and prediction share; no TensorFlow."""

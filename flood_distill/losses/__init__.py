@@ -1,0 +1,1 @@
+"""Losses as pure functions: keras and keras.ops only."""

@@ -1,0 +1,1 @@
+"""Counts that metrics are made of: keras and keras.ops only."""

@@ -1,0 +1,1 @@
+"""Network architectures: keras and keras.ops only."""

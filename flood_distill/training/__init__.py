@@ -1,0 +1,1 @@
+"""The tf.distribute training loop and what belongs to it."""
