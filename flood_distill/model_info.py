@@ -1,0 +1,84 @@
+"""What a trained model says of itself: `model.json` in a model_dir, copied into every export."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from etils import epath
+
+from flood_distill import contract
+from flood_distill.errors import UserError
+
+
+@dataclasses.dataclass
+class ModelInfo:
+    """Everything that is needed to rebuild a network, feed it and judge where it comes from.
+
+    Attributes:
+        name: name of the experiment, such as ``student_distill``.
+        task: ``supervised`` or ``distillation``.
+        inputs: ``s1`` (a student) or ``s1+s2`` (a teacher).
+        network: keyword arguments of `flood_distill.models.deeplab.deeplab_v3_plus`.
+        bands: the input bands in channel order, with the limits of their normalisation.
+        fill_value: value of invalid pixels after normalisation.
+        threshold: a pixel is water where its probability is at least this.
+        train_datasets: datasets that the weights were trained on.
+        dataset: dataset whose validation split chose the weights.
+        source: ``real`` or ``synthetic``: what the datasets hold.
+        teacher: name of the teacher's experiment and its model_dir's last part, or empty.
+        seed: the run's seed.
+        step: training step of the best weights; 0 before the first validation.
+        iou: pooled water IoU of the best weights on the validation split, in [0, 1].
+    """
+
+    name: str
+    task: str
+    inputs: str
+    network: dict
+    train_datasets: list[str]
+    dataset: str
+    source: str
+    seed: int
+    teacher: str = ""
+    step: int = 0
+    iou: float | None = None
+    bands: list[dict] = dataclasses.field(default_factory=list)
+    fill_value: float = contract.FILL_VALUE
+    threshold: float = contract.WATER_THRESHOLD
+
+    def __post_init__(self) -> None:
+        if not self.bands:
+            self.bands = [dataclasses.asdict(band) for band in contract.input_bands(self.inputs)]
+
+    @property
+    def output_stride(self) -> int:
+        """Output stride of the network's encoder."""
+        return self.network["output_stride"]
+
+    @property
+    def input_bands(self) -> Sequence[contract.Band]:
+        """The bands as the normalisation takes them."""
+        return tuple(contract.Band(**band) for band in self.bands)
+
+
+def write(info: ModelInfo, folder: str | epath.Path) -> None:
+    """Writes `folder`/model.json, whole or not at all."""
+    path = epath.Path(folder) / contract.MODEL_JSON
+    temporary = path.parent / f"{path.name}.tmp"
+    temporary.write_text(json.dumps(dataclasses.asdict(info), indent=2) + "\n")
+    temporary.replace(path)
+
+
+def read(folder: str | epath.Path) -> ModelInfo:
+    """Reads `folder`/model.json.
+
+    Raises:
+        UserError: if it is not there or not whole.
+    """
+    path = epath.Path(folder) / contract.MODEL_JSON
+    if not path.exists():
+        raise UserError(f"{folder}: no {contract.MODEL_JSON} there; give the --model_dir of a flood_distill.train run")
+    try:
+        return ModelInfo(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a model description of this version ({error})") from error

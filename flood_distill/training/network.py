@@ -1,0 +1,46 @@
+"""The one network of teacher, student and baselines, as gin configures it."""
+
+from collections.abc import Sequence
+
+import gin
+import keras
+
+from flood_distill.models import deeplab
+
+
+@gin.configurable
+def network(
+    num_channels: int,
+    *,
+    output_stride: int = 16,
+    decoder_strides: Sequence[int] = (4, 2),
+    width_multiplier: float = 1.0,
+    num_middle_units: int = 16,
+    batch_norm_momentum: float = 0.9997,
+    dropout_rate: float = 0.1,
+) -> dict:
+    """Returns the arguments of `deeplab_v3_plus` for a network of `num_channels` input bands.
+
+    Args:
+        num_channels: input bands: 2 for a student, 6 for a teacher.
+        output_stride: 8, 16 or 32; the paper leaves it open, 16 is DeepLab's training default.
+        decoder_strides: strides of the encoder features that the decoder takes, descending (appendix B: 4 and 2).
+        width_multiplier: scales every channel count; 1 is Xception-65.
+        num_middle_units: middle-flow units; 16 is Xception-65.
+        batch_norm_momentum: the reference's 0.9997 has a half-life of 2310 steps; short runs need 0.9 to 0.99.
+        dropout_rate: before the decoder; the reference's 0.1.
+    """
+    return {
+        "num_channels": num_channels,
+        "output_stride": output_stride,
+        "decoder_strides": list(decoder_strides),
+        "width_multiplier": width_multiplier,
+        "num_middle_units": num_middle_units,
+        "batch_norm_momentum": batch_norm_momentum,
+        "dropout_rate": dropout_rate,
+    }
+
+
+def build(arguments: dict, synchronized_batch_norm: bool = False) -> keras.Model:
+    """Builds the network that `network` described: image [batch, height, width, channels] -> logits."""
+    return deeplab.deeplab_v3_plus(**arguments, synchronized_batch_norm=synchronized_batch_norm)
