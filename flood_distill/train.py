@@ -1,0 +1,51 @@
+r"""Trains a teacher, a supervised baseline or a student.
+
+python -m flood_distill.train --gin_file=teacher.gin --data_dir=R --model_dir=M
+python -m flood_distill.train --gin_file=student_distill.gin --data_dir=R --model_dir=M2 --teacher_model_dir=M
+
+The same command goes on where an interrupted one stopped.
+"""
+
+import tensorflow as tf
+from absl import flags
+
+from flood_distill import cli
+from flood_distill.training import strategies
+
+cli.define_gin_flags()
+flags.DEFINE_string("data_dir", None, "Folder of the converted datasets.", required=True)
+flags.DEFINE_string("model_dir", None, "Folder of the run: checkpoints, best weights, logs.", required=True)
+flags.DEFINE_string("teacher_model_dir", "", "model_dir of the frozen teacher; distillation needs it.")
+flags.DEFINE_enum("strategy", "auto", strategies.STRATEGIES, "How to distribute the training.")
+flags.DEFINE_string("tpu", "", "Name or address of the TPU, for --strategy=tpu.")
+flags.DEFINE_integer(
+    "threads", 0, "Threads of the CPU's arithmetic; 1 makes a run bit-reproducible; 0 leaves it to TensorFlow.", 0
+)
+FLAGS = flags.FLAGS
+
+
+def main(_: list[str]) -> None:
+    """Parses the configuration and runs the training."""
+    # Configurables must be imported before their bindings are parsed.
+    from flood_distill.training import experiment
+
+    cli.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
+    if FLAGS.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
+    experiment.train(
+        FLAGS.data_dir,
+        FLAGS.model_dir,
+        teacher_model_dir=FLAGS.teacher_model_dir,
+        strategy=FLAGS.strategy,
+        tpu=FLAGS.tpu,
+    )
+
+
+def entry_point() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    entry_point()

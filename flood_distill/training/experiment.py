@@ -1,0 +1,235 @@
+"""One training run, put together: a teacher, a supervised baseline or a student."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+import gin
+import keras
+import tensorflow as tf
+from absl import logging
+from etils import epath
+from tqdm import tqdm
+
+from flood_distill import contract, input_pipeline, model_info, records, statistics
+from flood_distill.errors import UserError
+from flood_distill.training import model_files, network, objectives, optimization, run_log, strategies
+from flood_distill.training.checkpoints import RunState
+from flood_distill.training.trainer import L2, LOSS, Trainer
+
+SUPERVISED = "supervised"
+DISTILLATION = "distillation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its last step, the step and pooled validation IoU of its best weights."""
+
+    step: int
+    best_step: int
+    best_iou: float
+
+
+@gin.configurable
+def train(
+    data_dir: str,
+    model_dir: str,
+    *,
+    teacher_model_dir: str = "",
+    strategy: str = "auto",
+    tpu: str = "",
+    name: str = gin.REQUIRED,
+    task: str = SUPERVISED,
+    inputs: str = contract.INPUT_S1,
+    datasets: Sequence[str] = gin.REQUIRED,
+    mixing: str = "size",
+    validation_dataset: str = contract.HAND,
+    num_steps: int = gin.REQUIRED,
+    batch_size: int = gin.REQUIRED,
+    crop_size_px: int = gin.REQUIRED,
+    validation_batch_size: int = 8,
+    seed: int = 0,
+    report_every: int = 100,
+    validate_every: int = 500,
+    checkpoint_every: int = 500,
+    max_checkpoints: int = 3,
+    jit_compile: bool = False,
+) -> Outcome:
+    """Trains one network and keeps the weights with the highest pooled water IoU on the validation split.
+
+    The same command goes on where an earlier one was interrupted.
+
+    Args:
+        data_dir: folder of the converted datasets.
+        model_dir: folder of the run.
+        teacher_model_dir: model_dir of the frozen teacher; needed by, and only by, distillation.
+        strategy: see `strategies.make_strategy`.
+        tpu: name or address of the TPU.
+        name: name of the experiment.
+        task: ``supervised`` or ``distillation``.
+        inputs: what the trained network looks at, ``s1`` or ``s1+s2``.
+        datasets: names of the datasets to train on (their train split).
+        mixing: ``size`` (every example equally often) or ``equal`` (every dataset equally often, section 3.2).
+        validation_dataset: its validation split chooses the best weights.
+        num_steps: optimizer steps.
+        batch_size: global batch, split over the replicas.
+        crop_size_px: height and width of a training image.
+        validation_batch_size: global batch of the validation.
+        seed: of the initial weights, the order of the examples, augmentation and dropout.
+        report_every: steps between two rows of training.csv.
+        validate_every: steps between two validations; the last step always has one.
+        checkpoint_every: steps between two checkpoints; the last step always has one.
+        max_checkpoints: number of latest checkpoints to keep.
+        jit_compile: compile the step with XLA (GPU and TPU; far slower on CPU).
+
+    Raises:
+        UserError: for settings or data that do not fit together, and when the loss is not finite.
+    """
+    # 1. Strategy and data.
+    distribution = strategies.make_strategy(strategy, tpu)
+    _check_settings(distribution, task, inputs, batch_size, teacher_model_dir)
+    sources = [records.load(data_dir, dataset) for dataset in datasets]
+    validation = records.load(data_dir, validation_dataset)
+    info = model_info.ModelInfo(
+        name=name,
+        task=task,
+        inputs=inputs,
+        network=network.network(len(contract.input_bands(inputs))),
+        train_datasets=list(datasets),
+        dataset=validation_dataset,
+        source=_source_of([*sources, validation]),
+        seed=seed,
+    )
+
+    # 2. Network, optimizer and objective.
+    keras.utils.set_random_seed(seed)
+    with distribution.scope():
+        model = network.build(info.network, synchronized_batch_norm=distribution.num_replicas_in_sync > 1)
+        optimizer = optimization.momentum_optimizer(num_steps)
+        objective = _objective(task, teacher_model_dir, info)
+    trainer = Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, seed, jit_compile)
+
+    # 3. State: this run's own latest checkpoint, else from scratch.
+    epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
+    state = RunState(trainer, model_dir, info, max_checkpoints)
+    step = state.restore()
+    if step == 0:
+        model_info.write(info, model_dir)
+        (epath.Path(model_dir) / contract.CONFIG_GIN).write_text(gin.config_str())
+    log = run_log.RunLog(model_dir, step)
+
+    # 4. Batches, from this step on.
+    batches = input_pipeline.training_dataset(
+        sources,
+        mixing=mixing,
+        task=task,
+        inputs=inputs,
+        batch_size=batch_size,
+        crop_size_px=crop_size_px,
+        seed=seed,
+        start_step=step,
+    )
+    iterator = iter(distribution.experimental_distribute_dataset(batches))
+    validation_batches = distribution.experimental_distribute_dataset(
+        input_pipeline.evaluation_dataset(
+            validation,
+            contract.VALIDATION_SPLIT,
+            inputs=inputs,
+            output_stride=info.output_stride,
+            batch_size=validation_batch_size,
+            pad_to_full_batch=True,
+        )
+    )
+
+    # 5. The loop.
+    with tqdm(total=num_steps, initial=step, desc=name, unit="step") as bar:
+        while step < num_steps:
+            stop = min(_next_multiple(step, every) for every in (report_every, validate_every, checkpoint_every))
+            stop = min(stop, num_steps)
+            learning_rate, started = trainer.learning_rate(), time.perf_counter()
+            metrics = _train_until(trainer, iterator, step, stop, learning_rate)
+            seconds = time.perf_counter() - started
+            report = {
+                "learning_rate": learning_rate,
+                "loss": metrics[LOSS],
+                "l2": metrics[L2],
+                "images_per_second": (stop - step) * batch_size / seconds,
+            }
+            bar.update(stop - step)
+            step = stop
+            if step % validate_every == 0 or step == num_steps:
+                report["validation_iou"] = _validate(trainer, validation_batches)
+                state.offer_best(report["validation_iou"])
+            bar.set_postfix({"loss": f"{report['loss']:.4f}", "best_iou": f"{state.best[1]:.4f}"}, refresh=False)
+            log.report(step, report)
+            _save_operative_config(model_dir)
+            if step % checkpoint_every == 0 or step == num_steps:
+                log.flush()
+                state.save()
+
+    best_step, best_iou = state.best
+    logging.info("%s: best validation IoU %.4f at step %d", name, best_iou, best_step)
+    return Outcome(step, best_step, best_iou)
+
+
+def _check_settings(
+    distribution: tf.distribute.Strategy, task: str, inputs: str, batch_size: int, teacher_model_dir: str
+) -> None:
+    if task not in (SUPERVISED, DISTILLATION):
+        raise UserError(f"train.task={task!r}: not one of {SUPERVISED}, {DISTILLATION}")
+    if inputs not in contract.INPUT_BANDS:
+        raise UserError(f"train.inputs={inputs!r}: not one of {', '.join(contract.INPUT_BANDS)}")
+    replicas = distribution.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UserError(f"train.batch_size={batch_size}: not a multiple of the {replicas} replicas")
+    if task == DISTILLATION and not teacher_model_dir:
+        raise UserError("distillation needs --teacher_model_dir, the model_dir of a trained teacher")
+    if task == SUPERVISED and teacher_model_dir:
+        raise UserError("--teacher_model_dir is for distillation; this gin file trains without a teacher")
+
+
+def _source_of(datasets: Sequence[records.Records]) -> str:
+    sources = {dataset.source for dataset in datasets}
+    if len(sources) > 1:
+        names = ", ".join(f"{dataset.path} is {dataset.source}" for dataset in datasets)
+        raise UserError(f"real and synthetic datasets do not mix: {names}")
+    return sources.pop()
+
+
+def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) -> objectives.Objective:
+    if task == SUPERVISED:
+        return objectives.supervised_objective
+    teacher, teacher_info = model_files.load_best(teacher_model_dir)
+    if teacher_info.inputs != contract.INPUT_S1_S2:
+        raise UserError(f"--teacher_model_dir={teacher_model_dir}: that network looks at {teacher_info.inputs} only")
+    info.teacher = f"{teacher_info.name} ({epath.Path(teacher_model_dir).name})"
+    return functools.partial(objectives.distillation_objective, teacher=teacher)
+
+
+def _next_multiple(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _train_until(trainer: Trainer, iterator: Iterable, step: int, stop: int, learning_rate: float) -> dict[str, float]:
+    metrics, bad_step = trainer.train_steps(iterator, tf.constant(stop - step, tf.int64))
+    if bad_step:
+        raise UserError(
+            f"the loss is not finite at step {int(bad_step)} (learning rate {learning_rate:.3g}); "
+            "lower poly_schedule.base_learning_rate or look for bad chips; checkpoints are from before"
+        )
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _validate(trainer: Trainer, batches: Iterable) -> float:
+    counts = sum(trainer.evaluate_step(batch) for batch in batches)
+    tp, fp, fn, _ = (int(count) for count in counts)
+    iou = statistics.iou(tp, fp, fn)
+    return 0.0 if math.isnan(iou) else iou
+
+
+def _save_operative_config(model_dir: str) -> None:
+    path = epath.Path(model_dir) / contract.OPERATIVE_CONFIG_GIN
+    if not path.exists():
+        path.write_text(gin.operative_config_str())
