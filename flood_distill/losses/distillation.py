@@ -1,0 +1,39 @@
+"""Cross-entropy between the teacher's and the student's class probabilities."""
+
+import keras
+from keras import ops
+
+
+def distillation(
+    student_logits: keras.KerasTensor,
+    teacher_logits: keras.KerasTensor,
+    valid: keras.KerasTensor,
+    temperature: float = 1.0,
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Returns the sum of -T^2 sum_k p_teacher log p_student over valid pixels and their number, each per example.
+
+    Section 3.2 of the paper at T = 1. Its gradient is that of the KL divergence, from which it differs by the teacher's
+    entropy, a constant. The factor T^2 keeps the gradient's size when T changes (Hinton et al. 2015, section 2).
+
+    Args:
+        student_logits: float32 [batch, height, width, classes].
+        teacher_logits: float32 [batch, height, width, classes]; no gradient flows into them.
+        valid: bool [batch, height, width], pixels that count; nothing of the others does, be it NaN.
+        temperature: T, by which both logits are divided; positive.
+
+    Returns:
+        Sum float32 [batch], number of valid pixels float32 [batch].
+
+    Raises:
+        ValueError: for a temperature that is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature} must be positive")
+    valid = ops.cast(valid, "bool")
+    teacher_logits = ops.where(valid[..., None], ops.stop_gradient(teacher_logits), 0.0)
+    student_logits = ops.where(valid[..., None], student_logits, 0.0)
+    losses = ops.categorical_crossentropy(
+        ops.softmax(teacher_logits / temperature), student_logits / temperature, from_logits=True
+    )
+    weights = ops.cast(valid, "float32")
+    return temperature**2 * ops.sum(losses * weights, axis=(1, 2)), ops.sum(weights, axis=(1, 2))
