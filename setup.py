@@ -1,0 +1,77 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "flood_distill/__init__.py").read_text()).group(1)
+
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "psutil>=5.9"]
+
+setup(
+    name="flood_distill",
+    version=VERSION,
+    description="Cross modal distillation for flood extent mapping: a radar-only flood segmentation model taught by a "
+    "richer teacher, in TensorFlow and Keras",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["flood_distill*", "data_prep*", "gin_configs"]),
+    package_data={
+        "gin_configs": ["*.gin"],
+        "data_prep": ["*/README.md", "*/CITATIONS.bib", "*/TAGS.txt"],
+    },
+    install_requires=[
+        "absl-py>=2.1",
+        "etils[epath]>=1.9",
+        "gin-config>=0.5",
+        "importlib_resources>=6",  # needed by tensorflow-datasets 4.9, which does not declare it
+        "keras>=3.8",
+        "matplotlib>=3.8",
+        "numpy>=1.26",
+        "rasterio>=1.3.9",
+        "scikit-image>=0.22",
+        "scipy>=1.11",
+        "tensorflow>=2.17",
+        "tensorflow-datasets>=4.9.7",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        # The last tensorflow-io loads up to TF 2.17.1 only; this line fixes the pins that go with it.
+        "io": [
+            "tensorflow==2.17.1",
+            "tensorflow-io==0.37.1",
+            "tensorflow-metadata<=1.17.1",
+            "protobuf<5",
+            "numpy<2",
+        ],
+        "cuda": ["tensorflow[and-cuda]>=2.17"],
+        "earthengine": ["earthengine-api>=1.1"],
+        "beam": ["apache-beam>=2.60"],
+        "sweep": ["optuna>=4"],
+        "openvino": ["openvino>=2024.4"],
+        "serving": ["requests>=2.31"],
+        "view": ["titiler.core>=0.18", "uvicorn>=0.30"],
+        "test": TEST,
+        "dev": [*TEST, "ruff>=0.9"],
+    },
+    entry_points={
+        "console_scripts": [
+            *(
+                f"flood_distill_{name} = flood_distill.{name}:entry_point"
+                for name in ("train", "evaluate", "export", "predict", "reproduce")
+            ),
+            *(f"flood_distill_{name} = data_prep.{name}:entry_point" for name in ("synthesize", "convert")),
+        ]
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: GIS",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
