@@ -14,6 +14,7 @@ import numpy as np
 import rasterio
 import rasterio.errors
 import rasterio.windows
+from rasterio._err import CPLE_BaseError
 
 from flood_distill import contract
 from flood_distill.errors import UserError
@@ -181,7 +182,7 @@ def write_geotiff(
             if tags:
                 dataset.update_tags(**tags)
         os.replace(temporary, path)
-    except (rasterio.errors.RasterioError, OSError) as error:
+    except (rasterio.errors.RasterioError, CPLE_BaseError, OSError) as error:
         raise UserError(f"{path}: cannot be written ({_reason(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
