@@ -90,6 +90,9 @@ INPUT_BANDS = {INPUT_S1: S1_BANDS, INPUT_S1_S2: S1_BANDS + S2_BANDS}
 IMAGE = "image"  # float32 [batch, height, width, channels] in [0, 1], FILL_VALUE where invalid
 TEACHER_IMAGE = "teacher_image"  # the same for the teacher, in distillation batches
 VALID = "valid"  # bool [batch, height, width]: pixel counts in the distillation loss
+# Only where the teacher sees the clean tile: row and column of the tile that each pixel of the student's crop reads.
+TEACHER_ROWS = "teacher_rows"  # float32 [batch, crop]
+TEACHER_COLUMNS = "teacher_columns"  # float32 [batch, crop]
 # LABEL in a batch: int32 [batch, height, width], IGNORE_LABEL where it must not count. CHIP_ID: string [batch].
 
 # --- SavedModel signatures -------------------------------------------------------------------------------------------

@@ -1,0 +1,307 @@
+"""From converted datasets to batches.
+
+Training: examples of all sources in a fixed mixed order -> crop with distortion, flips -> normalisation -> colour
+jitter -> batches. Example i of the stream, and every random number spent on it, follow from (seed, i): a run resumed at
+step k sees the batches of the run that was not interrupted, bit for bit.
+
+Evaluation: examples in file order, padded with invalid pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import gin
+import tensorflow as tf
+
+from flood_distill import augmentation, contract, normalization, sizes, streams
+from flood_distill import mixing as mixing_rule
+from flood_distill.augmentation import Augmentation, Window
+from flood_distill.errors import UserError
+
+SUPERVISED = "supervised"
+DISTILLATION = "distillation"
+TASKS = (SUPERVISED, DISTILLATION)
+
+# Stage 2 geometry, two readings of section 3.2.
+SAME_CROP = "same_crop"  # the teacher sees the student's crop, without colour jitter
+CLEAN_TILE = "clean_tile"  # the teacher sees the whole tile; the step reads its output through the student's window
+TEACHER_VIEWS = (SAME_CROP, CLEAN_TILE)
+
+# What padding holds, for the features that have rows and columns.
+_PADDING = {
+    contract.S1: contract.S1_NODATA,
+    contract.S2: contract.S2_NODATA,
+    contract.LABEL: contract.IGNORE_LABEL,
+    contract.PERMANENT_WATER: contract.IGNORE_LABEL,
+}
+_RANDOM_PARTS = _GEOMETRY, _S1_JITTER, _S2_JITTER = range(3)  # what an example draws random numbers for
+
+if TYPE_CHECKING:  # the records import TFDS, which takes seconds
+    from flood_distill.records import Records
+
+Example = dict[str, tf.Tensor]
+
+
+@gin.configurable
+def training_dataset(
+    sources: Sequence[Records],
+    *,
+    mixing: str = mixing_rule.BY_SIZE,
+    task: str = SUPERVISED,
+    inputs: str = contract.INPUT_S1,
+    batch_size: int = 64,
+    crop_size_px: int = 321,
+    seed: int = 0,
+    start_step: int = 0,
+    split: str = contract.TRAIN_SPLIT,
+    output_stride: int = 16,
+    teacher_view: str = SAME_CROP,
+    max_cache_bytes: int = 2 * 1024**3,
+    shuffle_buffer: int = 256,
+    num_threads: int = 0,
+) -> tf.data.Dataset:
+    """Returns an endless dataset of training batches.
+
+    Args:
+        sources: the datasets to mix.
+        mixing: ``size`` (every example equally often) or ``equal`` (exactly the same share of every batch, section
+            3.2).
+        task: ``supervised`` or ``distillation``.
+        inputs: what the trained network looks at, ``s1`` or ``s1+s2``; a distilled student looks at ``s1``.
+        batch_size: examples a batch (appendix B: 64).
+        crop_size_px: height and width of an example (appendix B: 321).
+        seed: of order and augmentation.
+        start_step: number of batches already seen.
+        split: which split of the sources.
+        output_stride: tiles are padded to k * output_stride + 1 with invalid pixels before the crop.
+        teacher_view: ``same_crop`` or ``clean_tile``; ours, the paper can be read both ways.
+        max_cache_bytes: sources are kept in memory, decoded, as long as they fit in this; ours.
+        shuffle_buffer: examples in the shuffle buffer of a source that is not kept in memory; ours.
+        num_threads: threads of the pipeline; 0 lets tf.data choose; ours.
+
+    Returns:
+        Batches with static shapes. Supervised: `contract.IMAGE` float32 [batch, crop, crop, channels] in [0, 1] and
+        `contract.LABEL` int32 [batch, crop, crop], -1 where the label is -1 or the input is not valid. Distillation:
+        `contract.IMAGE` (Sentinel-1, jittered), `contract.TEACHER_IMAGE` (Sentinel-1 and 2, not jittered) and
+        `contract.VALID` bool [batch, crop, crop], where both are valid; the label is not even decoded. ``clean_tile``
+        makes the teacher's image [batch, padded, padded, 6] and adds `contract.TEACHER_ROWS` and `TEACHER_COLUMNS`,
+        float32 [batch, crop], for `augmentation.warp_logits`.
+
+    Raises:
+        UserError: for settings that do not fit together or a source without usable examples.
+    """
+    # 1. Settings.
+    _check_training(sources, mixing, task, inputs, teacher_view, batch_size, start_step, num_threads)
+    needs_s2 = task == DISTILLATION or inputs == contract.INPUT_S1_S2
+    features = (contract.S1,) + (contract.S2,) * needs_s2 + (contract.LABEL,) * (task == SUPERVISED)
+    ranges = augmentation.augmentation()
+
+    # 2. The endless mix of the sources, from the position that the steps already made have reached.
+    start = start_step * batch_size
+    passes = [streams.OnePass(records, split, features, needs_s2) for records in sources]
+    canvas_px = _canvas_px(passes, output_stride, crop_size_px)
+    weights = mixing_rule.weights(mixing, [one_pass.num_examples for one_pass in passes])
+    mixed = streams.mix(passes, weights, seed, start, max_cache_bytes, shuffle_buffer)
+    numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start, streams.FOREVER), mixed)
+
+    # 3. Example by example: one resampling, normalisation, colour jitter. Then batches.
+    def make_example(number: tf.Tensor, example: Example) -> Example:
+        seeds = _example_seeds(seed, number)
+        window = augmentation.random_window(ranges, seeds[_GEOMETRY], canvas_px, crop_size_px)
+        if task == SUPERVISED:
+            return _supervised_example(example, window, ranges, seeds)
+        return _distillation_example(example, window, ranges, seeds, canvas_px if teacher_view == CLEAN_TILE else None)
+
+    examples = numbered.map(make_example, num_parallel_calls=num_threads or tf.data.AUTOTUNE, deterministic=True)
+    batches = examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return batches.with_options(_options(num_threads))
+
+
+def evaluation_dataset(
+    records: Records,
+    split: str,
+    *,
+    inputs: str,
+    output_stride: int,
+    batch_size: int,
+    pad_to_full_batch: bool = True,
+    features: Sequence[str] = (contract.CHIP_ID, contract.EVENT),
+) -> tf.data.Dataset:
+    """Returns one pass over a split in file order, padded at the bottom and right with invalid pixels.
+
+    Args:
+        records: the dataset.
+        split: name of the split.
+        inputs: what the network looks at, ``s1`` or ``s1+s2``. Examples without Sentinel-2 are there in both cases.
+        output_stride: tiles are padded to the next k * output_stride + 1.
+        batch_size: examples a batch.
+        pad_to_full_batch: fill the last batch with examples that are nodata all over, chip_id empty, so that all
+            batches have the same static shape; without it the last batch may be smaller.
+        features: more record features to pass on; what has rows and columns is padded with its no-data value.
+            Strings cannot go to GPUs and TPUs: give () where a strategy distributes the batches.
+
+    Returns:
+        Batches of `contract.IMAGE` float32 [batch, padded, padded, channels] in [0, 1], `contract.LABEL` int32 [batch,
+        padded, padded], and `features` as the records store them. The label is -1 where the record says so, where
+        Sentinel-1 is not finite and in the padding: every network scores the same pixels.
+
+    Raises:
+        UserError: for settings that make no sense or a split that is not there.
+    """
+    _check_choice("inputs", inputs, contract.INPUT_BANDS)
+    _check_at_least("batch_size", batch_size, 1)
+    needed = (contract.S1,) + (contract.S2,) * (inputs == contract.INPUT_S1_S2) + (contract.LABEL,)
+    one_pass = streams.OnePass(records, split, tuple(dict.fromkeys((*needed, *features))), only_with_s2=False)
+    tile_px = one_pass.specs[contract.S1].shape[:2]
+    padded_px = [sizes.padded_size_px(size, output_stride) for size in tile_px]
+    specs = {name: _padded_spec(name, spec, padded_px) for name, spec in one_pass.specs.items()}
+
+    def pad(example: Example) -> Example:
+        return {name: _pad(name, tensor, specs[name].shape) for name, tensor in example.items()}
+
+    def make_example(example: Example) -> Example:
+        s1 = example[contract.S1]
+        label = tf.where(normalization.s1_valid(s1), example[contract.LABEL], contract.IGNORE_LABEL)
+        made = {name: example[name] for name in features}
+        made[contract.IMAGE] = normalization.network_input(inputs, s1, example.get(contract.S2))
+        made[contract.LABEL] = tf.cast(label, tf.int32)
+        return made
+
+    examples = one_pass.dataset.map(pad)
+    if pad_to_full_batch:
+        filler = tf.data.Dataset.from_tensors({name: _filler(name, spec) for name, spec in specs.items()})
+        examples = examples.concatenate(filler.repeat(-one_pass.num_examples % batch_size))
+    examples = examples.map(make_example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = examples.batch(batch_size, drop_remainder=pad_to_full_batch)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(_options(0))
+
+
+def _supervised_example(example: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor]) -> Example:
+    image, valid = _read_s1(example, window)
+    image = augmentation.jitter(image, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER])
+    if contract.S2 in example:
+        optical, optical_valid = _read_s2(example, window)
+        optical = augmentation.jitter(
+            optical, optical_valid, ranges.s2_brightness, ranges.s2_contrast, seeds[_S2_JITTER]
+        )
+        image, valid = tf.concat([image, optical], axis=-1), valid & optical_valid
+    label = augmentation.nearest(example[contract.LABEL], window, contract.IGNORE_LABEL)
+    label = tf.where(valid, label, contract.IGNORE_LABEL)
+    return {contract.IMAGE: image, contract.LABEL: tf.cast(label, tf.int32)}
+
+
+def _distillation_example(
+    example: Example,
+    window: Window,
+    ranges: Augmentation,
+    seeds: list[tf.Tensor],
+    clean_tile_px: Sequence[int] | None,
+) -> Example:
+    image, valid = _read_s1(example, window)
+    optical, optical_valid = _read_s2(example, window)
+    made = {
+        contract.IMAGE: augmentation.jitter(image, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER]),
+        contract.TEACHER_IMAGE: tf.concat([image, optical], axis=-1),
+        contract.VALID: valid & optical_valid,
+    }
+    if clean_tile_px is not None:
+        s1, s2 = (
+            _pad(name, example[name], [*clean_tile_px, example[name].shape[-1]]) for name in (contract.S1, contract.S2)
+        )
+        made[contract.TEACHER_IMAGE] = normalization.network_input(contract.INPUT_S1_S2, s1, s2)
+        made[contract.TEACHER_ROWS], made[contract.TEACHER_COLUMNS] = window
+    return made
+
+
+def _read_s1(example: Example, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
+    s1 = example[contract.S1]
+    values, valid = augmentation.resample(s1, normalization.s1_valid(s1), window)
+    return normalization.normalize(values, valid, contract.S1_BANDS), valid
+
+
+def _read_s2(example: Example, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
+    s2 = example[contract.S2]
+    values, valid = augmentation.resample(s2, normalization.s2_valid(s2), window)
+    return normalization.normalize(values, valid, contract.S2_BANDS), valid
+
+
+def _example_seeds(seed: int, number: tf.Tensor) -> list[tf.Tensor]:
+    example_seed = tf.stack([tf.constant(seed, tf.int64), number])
+    return [tf.random.experimental.stateless_fold_in(example_seed, part) for part in _RANDOM_PARTS]
+
+
+def _canvas_px(passes: Sequence[streams.OnePass], output_stride: int, crop_size_px: int) -> list[int]:
+    tiles = {tuple(one_pass.specs[contract.S1].shape[:2]) for one_pass in passes}
+    if len(tiles) > 1:
+        raise UserError(f"training sources have tiles of different sizes: {sorted(tiles)}; train on one of them")
+    canvas_px = [sizes.padded_size_px(size, output_stride) for size in tiles.pop()]
+    if not 1 <= crop_size_px <= min(canvas_px):
+        raise UserError(f"crop_size_px={crop_size_px}: give 1 to {min(canvas_px)}, the size of a padded tile")
+    return canvas_px
+
+
+def _padded_spec(name: str, spec: tf.TensorSpec, padded_px: Sequence[int]) -> tf.TensorSpec:
+    shape = [*padded_px, *spec.shape[2:]] if name in _PADDING else spec.shape
+    return tf.TensorSpec(shape, spec.dtype)
+
+
+def _pad(name: str, tensor: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+    if name not in _PADDING:
+        return tensor
+    margins = [[0, size - now] for size, now in zip(shape, tf.unstack(tf.shape(tensor)), strict=True)]
+    padded = tf.pad(tensor, margins, constant_values=tf.cast(_PADDING[name], tensor.dtype))
+    return tf.ensure_shape(padded, shape)
+
+
+def _filler(name: str, spec: tf.TensorSpec) -> tf.Tensor:
+    if spec.dtype == tf.string:
+        return tf.fill(spec.shape, "")
+    return tf.fill(spec.shape, tf.cast(_PADDING.get(name, 0), spec.dtype))
+
+
+def _options(num_threads: int) -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    if num_threads:
+        options.threading.private_threadpool_size = num_threads
+    return options
+
+
+def _check_training(
+    sources: Sequence[Records],
+    mixing: str,
+    task: str,
+    inputs: str,
+    teacher_view: str,
+    batch_size: int,
+    start_step: int,
+    num_threads: int,
+) -> None:
+    _check_choice("mixing", mixing, mixing_rule.MIXINGS)
+    _check_choice("task", task, TASKS)
+    _check_choice("inputs", inputs, contract.INPUT_BANDS)
+    _check_choice("teacher_view", teacher_view, TEACHER_VIEWS)
+    _check_at_least("batch_size", batch_size, 1)
+    _check_at_least("start_step", start_step, 0)
+    _check_at_least("num_threads", num_threads, 0)
+    if not sources:
+        raise UserError("datasets is empty: name at least one to train on")
+    if task == DISTILLATION and inputs != contract.INPUT_S1:
+        raise UserError(f"inputs={inputs!r}: a distilled student looks at {contract.INPUT_S1!r}")
+    if mixing == mixing_rule.EQUAL and batch_size % len(sources):
+        raise UserError(
+            f"batch_size={batch_size}: not a multiple of the {len(sources)} sources that mixing='equal' shares it among"
+        )
+
+
+def _check_choice(setting: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise UserError(f"{setting}={value!r}: not one of {', '.join(choices)}")
+
+
+def _check_at_least(setting: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"{setting}={value}: give at least {least}")
