@@ -47,7 +47,7 @@ class Trainer:
         self._objective = objective
         self._regularizer = regularizer
         self._seed = seed
-        self._dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+        self._dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate > 0]
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             # Keras 3's own counter is no tf.Variable.

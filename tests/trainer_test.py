@@ -1,0 +1,138 @@
+"""The training step: same numbers whatever the replicas, exact resume, NaN stops the run."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flood_distill import contract, model_info
+from flood_distill.training import checkpoints, network, objectives, optimization, strategies, trainer
+
+SIZE = 33
+TINY = {
+    "num_channels": 2,
+    "output_stride": 16,
+    "decoder_strides": [4, 2],
+    "width_multiplier": 0.125,
+    "num_middle_units": 1,
+    "batch_norm_momentum": 0.9,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_logical_cpus():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+        pytest.fail(f"{cpu} was initialised before conftest split it")
+
+
+def _batches(num, batch_size=4):
+    """Images whose first band is high where the label is water; a few labels are -1."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 2, (num, batch_size, 3, 3)).repeat(SIZE // 3, 2).repeat(SIZE // 3, 3).astype(np.int32)
+    images = np.stack([0.2 + 0.6 * (labels == 1), rng.random(labels.shape)], axis=-1).astype(np.float32)
+    return tf.data.Dataset.from_tensor_slices({contract.IMAGE: images, contract.LABEL: labels}).repeat()
+
+
+def _trainer(strategy="cpu", dropout_rate=0.0, learning_rate=0.05, objective=None):
+    distribution = strategies.make_strategy(strategy)
+    keras.utils.set_random_seed(1)
+    with distribution.scope():
+        model = network.build(
+            TINY | {"dropout_rate": dropout_rate}, synchronized_batch_norm=distribution.num_replicas_in_sync > 1
+        )
+        optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9)
+    regularizer = functools.partial(objectives.l2_weight_decay, rate=1e-4)
+    return trainer.Trainer(
+        distribution, model, optimizer, objective or objectives.supervised_objective, regularizer, seed=7
+    )
+
+
+def _run(one, num_steps, skip=0):
+    iterator = iter(one.strategy.experimental_distribute_dataset(_batches(6).skip(skip)))
+    return one.train_steps(iterator, tf.constant(num_steps, tf.int64))
+
+
+def _weights(one):
+    return np.concatenate([np.ravel(variable.numpy()) for variable in one.model.trainable_variables])
+
+
+def test_two_replicas_step_as_one():
+    one, two = _trainer("cpu"), _trainer("mirrored")
+    assert two.strategy.num_replicas_in_sync == 2
+    start = _weights(one)
+    np.testing.assert_array_equal(start, _weights(two))
+    (metrics_one, _), (metrics_two, _) = _run(one, 1), _run(two, 1)
+    moved_one, moved_two = _weights(one) - start, _weights(two) - start
+    # A loss or gradient scaled by the number of replicas would show as a ratio of 2 or 1/2.
+    assert np.linalg.norm(moved_two) / np.linalg.norm(moved_one) == pytest.approx(1, abs=0.01)
+    assert moved_one @ moved_two / (np.linalg.norm(moved_one) * np.linalg.norm(moved_two)) > 0.999
+    assert float(metrics_one["loss"]) == pytest.approx(float(metrics_two["loss"]), rel=1e-5)
+    assert float(metrics_one["l2"]) == pytest.approx(float(metrics_two["l2"]), rel=1e-5)
+    batch = next(iter(_batches(1)))
+    scored = int((batch[contract.LABEL].numpy() >= 0).sum())
+    assert int(sum(one.evaluate_step(batch))) == scored
+    distributed = next(iter(two.strategy.experimental_distribute_dataset(_batches(1))))
+    assert int(sum(two.evaluate_step(distributed))) == scored
+
+
+def test_loss_falls_on_separable_data():
+    one = _trainer()
+    first, _ = _run(one, 2)
+    _run(one, 36)
+    last, _ = _run(one, 2)
+    assert float(last["loss"]) < 0.7 * float(first["loss"])
+    assert int(one.step) == 40
+
+
+def test_nan_stops_and_names_the_step():
+    def objective(logits, batch):
+        weighted, weight = objectives.supervised_objective(logits, batch)
+        return weighted * tf.where(poisoned.step == 2, np.nan, 1.0), weight
+
+    poisoned = _trainer(objective=objective)
+    _, bad_step = _run(poisoned, 6)
+    assert int(bad_step) == 3  # step counter 2 is the third step
+    assert int(poisoned.step) == 3  # and no step came after it
+
+
+def test_dropout_depends_on_seed_and_step_only():
+    def masks_at(step):
+        one = _trainer(dropout_rate=0.5)
+        one.step.assign(step)
+        _run(one, 1)
+        return _weights(one)
+
+    np.testing.assert_allclose(masks_at(3), masks_at(3), atol=1e-6)
+    assert np.abs(masks_at(3) - masks_at(4)).max() > 1e-4
+
+
+def test_resumed_state_is_the_saved_state(tmp_path):
+    info = model_info.ModelInfo(
+        name="t", task="supervised", inputs="s1", network=TINY, train_datasets=["a/b"], dataset="a/b", source="real", seed=7
+    )
+    one = _trainer(dropout_rate=0.2)
+    _run(one, 3)
+    state = checkpoints.RunState(one, str(tmp_path), info, max_to_keep=2)
+    assert state.offer_best(0.4)
+    assert not state.offer_best(0.4)
+    state.save()
+    again = _trainer(dropout_rate=0.2)
+    resumed = checkpoints.RunState(again, str(tmp_path), info, max_to_keep=2)
+    assert resumed.restore() == 3
+    assert resumed.best == (3, 0.4)
+    for before, after in zip(one.model.variables, again.model.variables, strict=True):
+        if "seed_generator" not in before.path:  # set from (seed, step) before each step
+            np.testing.assert_array_equal(before.numpy(), after.numpy())
+    for before, after in zip(one.optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(before.numpy(), after.numpy())
+    assert model_info.read(tmp_path).iou == 0.4
+
+
+def test_poly_schedule_is_the_formula():
+    schedule = optimization.poly_schedule(100, base_learning_rate=0.1)
+    assert float(schedule(0)) == pytest.approx(0.1)
+    assert float(schedule(50)) == pytest.approx(0.1 * 0.5**0.9)
+    assert float(schedule(100)) == 0.0
