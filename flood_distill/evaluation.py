@@ -1,0 +1,237 @@
+"""Evaluation of any predictor on any split: the numbers of Table 1 and the pictures of Figure 2."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import gin
+import numpy as np
+from tqdm import tqdm
+
+from flood_distill import contract, files, panels, statistics
+from flood_distill.errors import UserError
+from flood_distill.predictor import Predictor, water_mask
+from flood_distill.records import Records
+
+METRICS_JSON = "metrics.json"
+METRICS_MD = "metrics.md"
+PER_CHIP_CSV = "per_chip.csv"
+PREDICTIONS_NPZ = "predictions.npz"
+PANELS_PNG = "panels.png"
+PER_CHIP_COLUMNS = ("chip_id", "event", "scored_pixels", "tp", "fp", "fn", "tn", "iou")
+_FEATURES = (contract.S1, contract.S2, contract.LABEL, contract.HAS_S2, contract.CHIP_ID, contract.EVENT)
+_SCORES = ("iou_pooled", "iou_per_chip", "precision", "recall", "f1")
+
+
+@gin.configurable
+def evaluate(
+    predictor: Predictor,
+    records: Records,
+    split: str,
+    output_dir: str | Path,
+    *,
+    batch_size: int = 4,
+    num_panels: int = 8,
+) -> dict:
+    """Scores a predictor on a split and writes what came out.
+
+    Every predictor is scored on the same pixels: label 0 or 1 and Sentinel-1 finite. Written, each file whole or not
+    at all, metrics.json last: per_chip.csv (scored chips), predictions.npz (chip_id -> uint8 [height, width]: 0, 1,
+    255), panels.png, metrics.md and metrics.json.
+
+    Args:
+        predictor: from `predictor.load_predictor`.
+        records: from `records.load`.
+        split: one of the records' splits.
+        output_dir: folder for the files, made if it is not there.
+        batch_size: chips given to the predictor at once.
+        num_panels: chips drawn in panels.png.
+
+    Returns:
+        What metrics.json holds; NaN where the file has null.
+
+    Raises:
+        UserError: if the dataset has no such split, or the predictor gives no value at a scored pixel.
+    """
+    output_dir = Path(output_dir)
+    results, masks = score_chips(predictor, records, split, batch_size)
+    metrics = {
+        "split": split,
+        "dataset": records.name,
+        "source": records.source,
+        "model": predictor.model,
+        "model_name": predictor.name,
+        "model_source": predictor.source,
+        "threshold": predictor.threshold,
+        **statistics.scores(results),
+        "share_without_s2": statistics.share_without_s2(results),
+        "unscorable_chips": statistics.unscorable(results),
+        "per_event": statistics.per_event(results),
+        "definitions": statistics.DEFINITIONS,
+    }
+    write_per_chip(results, output_dir / PER_CHIP_CSV)
+    with files.whole_file(output_dir / PREDICTIONS_NPZ) as temporary:
+        np.savez_compressed(temporary, **masks)
+    draw_panels(records, split, results, {predictor.name: masks}, output_dir / PANELS_PNG, num_panels)
+    with files.whole_file(output_dir / METRICS_MD) as temporary:
+        temporary.write_text(as_markdown(metrics))
+    with files.whole_file(output_dir / METRICS_JSON) as temporary:
+        temporary.write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
+    return metrics
+
+
+def score_chips(
+    predictor: Predictor, records: Records, split: str, batch_size: int
+) -> tuple[list[statistics.ChipResult], dict[str, np.ndarray]]:
+    """Returns the counts of every chip of a split, and its water mask by chip_id (uint8: 0, 1, 255)."""
+    results, masks = [], {}
+    bar = tqdm(total=records.num_examples(split), desc=f"evaluate {predictor.name} on {split}", unit="chip")
+    with bar:
+        for batch in _batches(records.dataset(split, features=_FEATURES).as_numpy_iterator(), batch_size):
+            s2 = np.stack([_reflectance(example) for example in batch])
+            probabilities = predictor(np.stack([example[contract.S1] for example in batch]), s2)
+            for example, chip_s2, probability in zip(batch, s2, probabilities, strict=True):
+                result = score_chip(example, chip_s2, probability, predictor.threshold)
+                results.append(result)
+                masks[result.chip_id] = water_mask(probability, predictor.threshold)
+            bar.update(len(batch))
+    return results, masks
+
+
+def score_chip(example: dict, s2: np.ndarray, probability: np.ndarray, threshold: float) -> statistics.ChipResult:
+    """Returns the counts of one chip.
+
+    Args:
+        example: a decoded record.
+        s2: [height, width, 4], 0 in all bands = no data.
+        probability: float32 [height, width], NaN = no data.
+        threshold: water where the probability is at least this.
+
+    Raises:
+        UserError: if the probability is NaN at a scored pixel.
+    """
+    chip_id = example[contract.CHIP_ID].decode()
+    scored = statistics.scored_pixels(example[contract.LABEL], example[contract.S1])
+    num_missing = int(np.sum(scored & np.isnan(probability)))
+    if num_missing:
+        raise UserError(f"{chip_id}: the model gives no probability at {num_missing} pixels with label and Sentinel-1")
+    return statistics.ChipResult(
+        chip_id=chip_id,
+        event=example[contract.EVENT].decode(),
+        counts=statistics.count(probability >= threshold, example[contract.LABEL], scored),
+        num_without_s2=int(np.sum(scored & ~s2.any(axis=-1))),
+    )
+
+
+def write_per_chip(results: Sequence[statistics.ChipResult], path: Path) -> None:
+    """Writes one row for each scored chip, sorted by name."""
+    scored = sorted((result for result in results if result.counts.scored_pixels), key=lambda result: result.chip_id)
+    with files.whole_file(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(PER_CHIP_COLUMNS)
+        for result in scored:
+            counts = result.counts
+            row = (counts.scored_pixels, counts.tp, counts.fp, counts.fn, counts.tn, statistics.chip_iou(counts))
+            writer.writerow((result.chip_id, result.event, *row))
+
+
+def read_chips(records: Records, split: str, chip_ids: Sequence[str]) -> list[panels.Chip]:
+    """Returns chips for `panels.comparison_panel`, in the order of `chip_ids`."""
+    chips = {}
+    for example in records.dataset(split, features=_FEATURES).as_numpy_iterator():
+        chip_id = example[contract.CHIP_ID].decode()
+        if chip_id in chip_ids:
+            s2 = example[contract.S2] if example[contract.HAS_S2] else None
+            chips[chip_id] = panels.Chip(chip_id, example[contract.S1], s2, example[contract.LABEL])
+    return [chips[chip_id] for chip_id in chip_ids]
+
+
+def telling_chips(results: Sequence[statistics.ChipResult], num_chips: int) -> list[str]:
+    """Returns the chips to look at: event by event in turn, in each the chips with most of both water and dry land.
+
+    What a model predicted plays no part, so that all models are shown on the same chips.
+    """
+    by_event: dict[str, list[tuple[int, str]]] = {}
+    for result in results:
+        counts = result.counts
+        if counts.scored_pixels:
+            both = min(counts.tp + counts.fn, counts.fp + counts.tn)
+            by_event.setdefault(result.event, []).append((-both, result.chip_id))
+    ranked = [
+        (rank, event, chip_id) for event, chips in by_event.items() for rank, (_, chip_id) in enumerate(sorted(chips))
+    ]
+    return [chip_id for _, _, chip_id in sorted(ranked)[:num_chips]]
+
+
+def draw_panels(
+    records: Records,
+    split: str,
+    results: Sequence[statistics.ChipResult],
+    predictions: dict[str, dict[str, np.ndarray]],
+    path: Path,
+    num_panels: int,
+) -> None:
+    """Draws the telling chips of a split; draws nothing where no chip can be scored."""
+    chip_ids = telling_chips(results, num_panels)
+    if not chip_ids:
+        return
+    synthetic = " (synthetic data)" if records.source == contract.SOURCE_SYNTHETIC else ""
+    title = f"{records.name}, {split} split{synthetic}"
+    panels.comparison_panel(read_chips(records, split, chip_ids), predictions, path, title)
+
+
+def as_markdown(metrics: dict) -> str:
+    """Returns the scores as a readable table: all chips, then event by event, with the definitions."""
+    synthetic = " **Synthetic data.**" if metrics["source"] == contract.SOURCE_SYNTHETIC else ""
+    lines = [
+        f"# {metrics['model_name']} on {metrics['dataset']}, {metrics['split']} split",
+        "",
+        f"Model `{metrics['model']}`, water where the probability is at least {metrics['threshold']:g}.{synthetic}",
+        "",
+        "| chips | number | IoU pooled | IoU per chip | precision | recall | F1 |",
+        "|---|---|---|---|---|---|---|",
+        _row("all", metrics),
+        *(_row(event, scores) for event, scores in metrics["per_event"].items()),
+        "",
+        f"Pixels: TP {metrics['tp']}, FP {metrics['fp']}, FN {metrics['fn']}, TN {metrics['tn']}; "
+        f"{_number(metrics['share_without_s2'], '.2%')} of them without Sentinel-2.",
+        f"Unscorable chips, not counted: {', '.join(metrics['unscorable_chips']) or 'none'}.",
+        "",
+        "Definitions:",
+        "",
+        *(f"* {name}: {text}" for name, text in statistics.DEFINITIONS.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, scores: dict) -> str:
+    return f"| {name} | {scores['num_chips']} | " + " | ".join(_number(scores[key], ".4f") for key in _SCORES) + " |"
+
+
+def _number(value: float, spec: str) -> str:
+    return "n/a" if math.isnan(value) else format(value, spec)
+
+
+def _without_nan(value):
+    """Returns the structure with None for NaN: strict JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _reflectance(example: dict) -> np.ndarray:
+    """Returns the chip's Sentinel-2, all no-data where it has none."""
+    return example[contract.S2] if example[contract.HAS_S2] else np.zeros_like(example[contract.S2])
+
+
+def _batches(examples: Iterable[dict], batch_size: int) -> Iterator[list[dict]]:
+    batch = []
+    for example in examples:
+        batch.append(example)
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

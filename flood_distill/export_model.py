@@ -1,0 +1,176 @@
+"""Export as a SavedModel that needs nothing but TensorFlow: NaN in, NaN out, any height and width."""
+
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from flood_distill import contract, model_info
+from flood_distill.errors import UserError
+from flood_distill.predictor import EXTRA_ASSETS_DIR, SAVED_MODEL_FILE, SERVING_SIGNATURE, water_probability
+from flood_distill.training import model_files
+
+TILE_SIGNATURE = "tile_321"
+TILE_SIZE_PX = 321  # section 3.1: crops of 321 x 321
+EXAMPLE_SIGNATURE = "tf_example"
+SERIALIZED = "serialized"  # input of tf_example: string [batch]
+TOLERANCE = 1e-4  # largest difference between the exported model's probabilities and the evaluator's
+_VERIFIED_SIZES_PX = ((321, 321), (50, 131))
+
+
+class FloodModel(tf.Module):
+    """The network with everything around it: no data, normalisation, padding, softmax, threshold.
+
+    Args:
+        network: image -> logits [batch, height, width, 2].
+        info: its description.
+    """
+
+    def __init__(self, network: keras.Model, info: model_info.ModelInfo):
+        super().__init__(name="flood_model")
+        self.network = network
+        self._info = info
+
+    def predict(self, backscatter_db: tf.Tensor, reflectance: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Returns water_probability and water_mask for float32 [batch, height, width, 2] (and [..., 4])."""
+        probability = water_probability(self.network, self._info, backscatter_db, reflectance)
+        water = tf.cast(probability >= self._info.threshold, tf.uint8)
+        nodata = tf.constant(contract.MASK_NODATA, tf.uint8)
+        return {
+            contract.WATER_PROBABILITY: probability,
+            contract.WATER_MASK: tf.where(tf.math.is_nan(probability), nodata, water),
+        }
+
+    def predict_serialized(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the same for serialized records of ours, string [batch]."""
+        values = decode_records(serialized, self._info.inputs)
+        return self.predict(*values)
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Traces the signatures: serving_default, tile_321 and tf_example."""
+        specs = {
+            SERVING_SIGNATURE: self._image_specs(None),
+            TILE_SIGNATURE: self._image_specs(TILE_SIZE_PX),
+        }
+        functions = {name: tf.function(self.predict).get_concrete_function(**spec) for name, spec in specs.items()}
+        serialized = tf.TensorSpec([None], tf.string, name=SERIALIZED)
+        functions[EXAMPLE_SIGNATURE] = tf.function(self.predict_serialized).get_concrete_function(serialized)
+        return functions
+
+    def _image_specs(self, size_px: int | None) -> dict[str, tf.TensorSpec]:
+        names = {contract.BACKSCATTER_DB: len(contract.S1_BANDS)}
+        if self._info.inputs == contract.INPUT_S1_S2:
+            names[contract.REFLECTANCE] = len(contract.S2_BANDS)
+        return {
+            name: tf.TensorSpec([None, size_px, size_px, num_bands], tf.float32, name=name)
+            for name, num_bands in names.items()
+        }
+
+
+def export(model_dir: str, export_dir: str) -> str:
+    """Exports the best weights of a model_dir as the next version under `export_dir`.
+
+    The version appears under its name only after it has been loaded again and gives the probabilities of the network
+    it came from to 1e-4. Its model.json lies in assets.extra.
+
+    Args:
+        model_dir: folder of a training run.
+        export_dir: folder of the model's versions: 1, 2, ...
+
+    Returns:
+        The path of the new version.
+
+    Raises:
+        UserError: if there are no best weights, or the exported model differs.
+    """
+    network, info = model_files.load_best(model_dir)
+    root = Path(export_dir)
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / ".partial"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        save(network, info, temporary)
+        difference = verify(network, info, temporary)
+        target = root / str(next_version(root))
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"Loaded again and compared: probabilities differ by at most {difference:.1e} (allowed {TOLERANCE:g})")
+    return str(target)
+
+
+def save(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> None:
+    """Writes the SavedModel and, in assets.extra, its model.json."""
+    model = FloodModel(network, info)
+    tf.saved_model.save(model, str(folder), signatures=model.signatures())
+    extra = folder / EXTRA_ASSETS_DIR
+    extra.mkdir()
+    model_info.write(info, extra)
+
+
+def decode_records(serialized: tf.Tensor, inputs: str) -> list[tf.Tensor]:
+    """Decodes serialized records of our TFDS datasets (320 x 320).
+
+    Args:
+        serialized: string [batch], ``tf.train.Example`` protocol buffers.
+        inputs: ``s1`` or ``s1+s2``.
+
+    Returns:
+        s1, float32 [batch, 320, 320, 2] in dB, and for ``s1+s2`` also s2, float32 [batch, 320, 320, 4].
+    """
+    bands = {contract.S1: (contract.S1_BANDS, contract.S1_DTYPE)}
+    if inputs == contract.INPUT_S1_S2:
+        bands[contract.S2] = (contract.S2_BANDS, contract.S2_DTYPE)
+    parsed = tf.io.parse_example(serialized, {name: tf.io.FixedLenFeature([], tf.string) for name in bands})
+    shape = [-1, contract.TILE_SIZE_PX, contract.TILE_SIZE_PX]
+    return [
+        tf.cast(tf.reshape(tf.io.decode_raw(parsed[name], tf.as_dtype(dtype)), [*shape, len(channels)]), tf.float32)
+        for name, (channels, dtype) in bands.items()
+    ]
+
+
+def next_version(export_dir: Path) -> int:
+    """Returns one more than the highest version in a folder, 1 in an empty one."""
+    versions = [int(child.name) for child in export_dir.iterdir() if child.name.isdigit()]
+    return max(versions, default=0) + 1
+
+
+def verify(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> float:
+    """Compares a SavedModel with the network it came from on random input with no-data in it.
+
+    Returns:
+        The largest difference between their probabilities.
+
+    Raises:
+        UserError: if it is above 1e-4, or no-data differs anywhere.
+    """
+    serve = tf.saved_model.load(str(folder)).signatures[SERVING_SIGNATURE]
+    differences = []
+    for seed, size_px in enumerate(_VERIFIED_SIZES_PX):
+        inputs = _random_inputs(seed, size_px, info.inputs)
+        expected = water_probability(network, info, *inputs.values(), *[None] * (2 - len(inputs))).numpy()
+        actual = serve(**inputs)
+        probability, mask = actual[contract.WATER_PROBABILITY].numpy(), actual[contract.WATER_MASK].numpy()
+        nodata = np.isnan(inputs[contract.BACKSCATTER_DB].numpy()).any(axis=-1)
+        if not all(np.array_equal(nodata, other) for other in (np.isnan(probability), mask == contract.MASK_NODATA)):
+            raise UserError(f"{folder}: the exported model does not keep no-data; nothing was exported")
+        differences.append(float(np.nanmax(np.abs(probability - expected))))
+    if not max(differences) <= TOLERANCE:
+        raise UserError(f"{folder}: the exported model differs by {max(differences):g}; nothing was exported")
+    return max(differences)
+
+
+def _random_inputs(seed: int, size_px: tuple[int, int], inputs: str) -> dict[str, tf.Tensor]:
+    """Returns two random images, with a rim and scattered pixels of no-data."""
+    generator = np.random.default_rng(seed)
+    s1 = generator.uniform(-35, 5, (2, *size_px, len(contract.S1_BANDS))).astype(np.float32)
+    s1[:, :3] = np.nan
+    s1[generator.random(s1.shape) < 0.01] = np.nan
+    images = {contract.BACKSCATTER_DB: tf.constant(s1)}
+    if inputs == contract.INPUT_S1_S2:
+        s2 = generator.integers(1, 4000, (2, *size_px, len(contract.S2_BANDS))).astype(np.float32)
+        s2[:, -3:] = contract.S2_NODATA
+        images[contract.REFLECTANCE] = tf.constant(s2)
+    return images

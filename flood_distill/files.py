@@ -1,0 +1,21 @@
+"""Whole files only: what is written goes under a temporary name and gets its own name when it is complete."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, with the same suffix, and renames it at the end.
+
+    After an error nothing is left behind and a file that was there before is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

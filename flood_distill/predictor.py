@@ -1,0 +1,211 @@
+"""One face for everything that maps radar to water: Otsu's threshold, a model_dir, an exported SavedModel."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from etils import epath
+
+from flood_distill import contract, model_info, normalization, otsu, sizes
+from flood_distill.errors import UserError
+from flood_distill.training import model_files
+
+OTSU = "otsu"
+SERVING_SIGNATURE = "serving_default"
+EXTRA_ASSETS_DIR = "assets.extra"  # TensorFlow's name for files that travel with a SavedModel
+SAVED_MODEL_FILE = "saved_model.pb"
+MIN_SIZE_PX = 33  # smallest image that every output stride (8, 16, 32) divides into more than one feature
+
+
+class Predictor(Protocol):
+    """Maps tiles to the probability of water.
+
+    Attributes:
+        model: what the user named: ``otsu`` or a path.
+        name: what reports call it.
+        inputs: ``s1`` or ``s1+s2``.
+        threshold: water where the probability is at least this.
+        dataset: the dataset it was validated on, empty if none.
+        source: ``real`` or ``synthetic``: what it was trained on; empty if nothing.
+    """
+
+    model: str
+    name: str
+    inputs: str
+    threshold: float
+    dataset: str
+    source: str
+
+    def __call__(self, s1: np.ndarray, s2: np.ndarray | None = None) -> np.ndarray:
+        """Returns the probability of water.
+
+        Args:
+            s1: float32 [batch, height, width, 2], VV and VH in dB, NaN = no data.
+            s2: number [batch, height, width, 4], reflectance x 10000, 0 in all bands = no data; only a teacher reads
+                it and sees no Sentinel-2 at all without it.
+
+        Returns:
+            float32 [batch, height, width] in [0, 1], NaN where VV or VH has no data.
+        """
+
+
+class OtsuPredictor:
+    """Otsu's threshold on VH, tile by tile; the probability is 0 or 1."""
+
+    model = name = OTSU
+    inputs = contract.INPUT_S1
+    threshold = contract.WATER_THRESHOLD
+    dataset = source = ""
+
+    def __call__(self, s1: np.ndarray, s2: np.ndarray | None = None) -> np.ndarray:
+        masks = np.stack([otsu.water_mask(tile) for tile in s1])
+        return np.where(masks == contract.MASK_NODATA, np.float32(np.nan), masks.astype(np.float32))
+
+
+class NetworkPredictor:
+    """A network behind a function of tensors: a model_dir's best weights, or an exported SavedModel.
+
+    Args:
+        model: the path it came from.
+        info: its description.
+        predict_fn: (backscatter_db, reflectance) -> water_probability, as `water_probability` says.
+    """
+
+    def __init__(self, model: str, info: model_info.ModelInfo, predict_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]):
+        self.model = model
+        self.name = info.name
+        self.inputs = info.inputs
+        self.threshold = info.threshold
+        self.dataset = info.dataset
+        self.source = info.source
+        self.info = info
+        self._predict_fn = predict_fn
+
+    def __call__(self, s1: np.ndarray, s2: np.ndarray | None = None) -> np.ndarray:
+        if s2 is None:
+            s2 = np.zeros((*s1.shape[:-1], len(contract.S2_BANDS)), np.float32)
+        return self._predict_fn(tf.constant(s1, tf.float32), tf.constant(s2.astype(np.float32))).numpy()
+
+
+def load_predictor(model: str) -> Predictor:
+    """Loads what `--model` names.
+
+    Args:
+        model: ``otsu``, a model_dir (its best weights), or an exported SavedModel: the folder that holds
+            ``saved_model.pb`` or the folder of its versions, of which the highest is taken.
+
+    Raises:
+        UserError: for a path that is none of these.
+    """
+    if model == OTSU:
+        return OtsuPredictor()
+    saved_model = _find_saved_model(epath.Path(model))
+    if saved_model:
+        return _load_saved_model(model, saved_model)
+    if (epath.Path(model) / contract.MODEL_JSON).exists():
+        return _load_model_dir(model)
+    raise UserError(
+        f"--model={model}: neither the word otsu, nor a model_dir (no {contract.MODEL_JSON}), nor an exported model "
+        f"(no {SAVED_MODEL_FILE}); give the --model_dir of flood_distill.train or the --export_dir of "
+        f"flood_distill.export"
+    )
+
+
+def water_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns uint8 [...]: 1 where the probability is at least `threshold`, 0 where it is less, 255 where it is NaN."""
+    water = (probability >= threshold).astype(np.uint8)
+    return np.where(np.isnan(probability), np.uint8(contract.MASK_NODATA), water)
+
+
+def water_probability(
+    model: keras.Model, info: model_info.ModelInfo, backscatter_db: tf.Tensor, reflectance: tf.Tensor | None
+) -> tf.Tensor:
+    """Returns the probability of water: the one graph behind evaluation, prediction and export.
+
+    Invalid pixels get the fill value, the image is padded with invalid pixels to k * output_stride + 1 (at least 33),
+    and what was padded is cut off again.
+
+    Args:
+        model: image -> logits [batch, height, width, 2].
+        info: its description: bands, output stride.
+        backscatter_db: float32 [batch, height, width, 2], VV and VH in dB, NaN = no data.
+        reflectance: float32 [batch, height, width, 4], x 10000, 0 in all bands or NaN in any = no data; not read by a
+            student.
+
+    Returns:
+        float32 [batch, height, width] in [0, 1], NaN where VV or VH has no data.
+    """
+    height, width = tf.unstack(tf.shape(backscatter_db)[1:3])
+    s1 = _pad(backscatter_db, info.output_stride, contract.S1_NODATA)
+    s2 = None if reflectance is None else _pad(reflectance, info.output_stride, contract.S2_NODATA)
+    image = normalization.network_input(info.inputs, s1, s2)
+    logits = tf.cast(model(image, training=False), tf.float32)
+    probability = tf.nn.softmax(logits)[:, :height, :width, contract.WATER]
+    return tf.where(normalization.s1_valid(backscatter_db), probability, tf.constant(np.nan, tf.float32))
+
+
+def _pad(values: tf.Tensor, output_stride: int, nodata: float) -> tf.Tensor:
+    """Pads [batch, height, width, channels] at the bottom and the right with invalid pixels."""
+    rows, columns = (
+        [0, tf.maximum(sizes.padded_size_px(size_px, output_stride), MIN_SIZE_PX) - size_px]
+        for size_px in tf.unstack(tf.shape(values)[1:3])
+    )
+    return tf.pad(values, [[0, 0], rows, columns, [0, 0]], constant_values=float(nodata))
+
+
+def check_normalization(info: model_info.ModelInfo, where: str) -> None:
+    """Refuses a model that was trained with another normalisation than this version's contract.
+
+    Raises:
+        UserError: naming `where` the model lies.
+    """
+    if info.input_bands != contract.input_bands(info.inputs) or info.fill_value != contract.FILL_VALUE:
+        raise UserError(f"{where}: trained with another normalisation than this version's; use the version it is from")
+
+
+def _load_model_dir(model: str) -> NetworkPredictor:
+    network, info = model_files.load_best(model)
+    check_normalization(info, model)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None, len(contract.S1_BANDS)], tf.float32),
+            tf.TensorSpec([None, None, None, len(contract.S2_BANDS)], tf.float32),
+        ]
+    )
+    def predict(backscatter_db: tf.Tensor, reflectance: tf.Tensor) -> tf.Tensor:
+        return water_probability(network, info, backscatter_db, reflectance)
+
+    return NetworkPredictor(model, info, predict)
+
+
+def _find_saved_model(path: epath.Path) -> epath.Path | None:
+    """Returns the folder that holds saved_model.pb: `path` itself or its highest version; None if there is none."""
+    if (path / SAVED_MODEL_FILE).exists():
+        return path
+    if not path.is_dir():
+        return None
+    versions = [child for child in path.iterdir() if child.name.isdigit() and (child / SAVED_MODEL_FILE).exists()]
+    return max(versions, key=lambda child: int(child.name), default=None)
+
+
+def _load_saved_model(model: str, folder: epath.Path) -> NetworkPredictor:
+    if not (folder / EXTRA_ASSETS_DIR / contract.MODEL_JSON).exists():
+        raise UserError(
+            f"--model={model}: a SavedModel without {EXTRA_ASSETS_DIR}/{contract.MODEL_JSON}, so not one of ours; "
+            f"export it with flood_distill.export"
+        )
+    info = model_info.read(folder / EXTRA_ASSETS_DIR)
+    loaded = tf.saved_model.load(str(folder))
+    serve = loaded.signatures[SERVING_SIGNATURE]
+
+    def predict(backscatter_db: tf.Tensor, reflectance: tf.Tensor) -> tf.Tensor:
+        inputs = {contract.BACKSCATTER_DB: backscatter_db}
+        if info.inputs == contract.INPUT_S1_S2:
+            inputs[contract.REFLECTANCE] = reflectance
+        return serve(**inputs)[contract.WATER_PROBABILITY]
+
+    predict.saved_model = loaded  # the signature holds its variables weakly
+    return NetworkPredictor(model, info, predict)

@@ -1,0 +1,40 @@
+"""The preview picture of a scene's flood map."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from flood_distill import contract, panels
+
+_LONG_SIDE_INCHES = 6.0
+_DPI = 120
+
+
+def draw(s1_db: np.ndarray, mask: np.ndarray, title: str, path: Path) -> None:
+    """Draws VV, and VV with the water on it.
+
+    Args:
+        s1_db: float32 [height, width, 2], decimated, NaN = no data.
+        mask: uint8 [height, width], 0 dry, 1 water, 255 no data.
+        title: above the pictures.
+        path: the PNG.
+    """
+    grey = panels.backscatter_image(s1_db)
+    overlay = np.where((mask == contract.WATER)[..., np.newaxis], panels.WATER_COLOR, grey)
+    overlay[mask == contract.MASK_NODATA] = panels.INVALID_COLOR
+    height, width = mask.shape
+    inches = _LONG_SIDE_INCHES / max(height, width)
+    figure = Figure(figsize=(max(2 * width * inches, 5) + 0.3, height * inches + 1.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, image, name in zip(figure.subplots(1, 2), (grey, overlay), ("Sentinel-1 VV", "water"), strict=True):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(name, fontsize=9)
+        axis.set_axis_off()
+    figure.suptitle(title, fontsize=9)
+    entries = (("water", panels.WATER_COLOR), ("no data", panels.INVALID_COLOR))
+    handles = [Patch(facecolor=color, edgecolor="0.4", label=label) for label, color in entries]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.savefig(path, dpi=_DPI)

@@ -1,0 +1,145 @@
+"""Counts and scores of water masks. Pure numpy; every definition is stated once, in `DEFINITIONS`."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from flood_distill import contract
+
+DEFINITIONS = {
+    "scored pixels": "label is 0 or 1 and Sentinel-1 (VV and VH) is finite; the same for every method",
+    "iou_pooled": "TP / (TP + FP + FN) of the water class over all scored pixels of the split",
+    "iou_per_chip": "mean over scored chips of TP / (TP + FP + FN); a chip without water in label and prediction counts"
+    " 1",
+    "precision": "TP / (TP + FP) over all scored pixels",
+    "recall": "TP / (TP + FN) over all scored pixels",
+    "f1": "2 TP / (2 TP + FP + FN) over all scored pixels",
+    "num_chips": "chips with at least one scored pixel; the others are in unscorable_chips and count nowhere",
+    "share_without_s2": "share of the scored pixels where Sentinel-2 has no data (a teacher sees only radar there)",
+    "null": "the score is 0 / 0",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Pixels by what was predicted and what is true; positive means water."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+    @property
+    def scored_pixels(self) -> int:
+        """All pixels that were counted."""
+        return self.tp + self.fp + self.fn + self.tn
+
+
+@dataclasses.dataclass(frozen=True)
+class ChipResult:
+    """The counts of one chip.
+
+    Attributes:
+        chip_id: the chip's name.
+        event: the flood event it belongs to.
+        counts: over its scored pixels.
+        num_without_s2: scored pixels where Sentinel-2 has no data.
+    """
+
+    chip_id: str
+    event: str
+    counts: Counts
+    num_without_s2: int = 0
+
+
+def scored_pixels(labels: np.ndarray, s1_db: np.ndarray) -> np.ndarray:
+    """Returns where a prediction is scored, bool [...]: the label is known and VV and VH are finite.
+
+    Args:
+        labels: integer [...], 1 water, 0 dry, -1 no data.
+        s1_db: float32 [..., 2], NaN = no data.
+    """
+    return (labels != contract.IGNORE_LABEL) & np.isfinite(s1_db).all(axis=-1)
+
+
+def count(water: np.ndarray, labels: np.ndarray, scored: np.ndarray) -> Counts:
+    """Returns the counts of one chip or of many at once.
+
+    Args:
+        water: bool [...], predicted water.
+        labels: integer [...], 1 water, 0 dry; not read where `scored` is false.
+        scored: bool [...], pixels that count.
+    """
+    wet, true_wet = water[scored].astype(bool), labels[scored] == contract.WATER
+    return Counts(
+        tp=int(np.sum(wet & true_wet)),
+        fp=int(np.sum(wet & ~true_wet)),
+        fn=int(np.sum(~wet & true_wet)),
+        tn=int(np.sum(~wet & ~true_wet)),
+    )
+
+
+def iou(counts: Counts) -> float:
+    """Returns TP / (TP + FP + FN), NaN without any water in label and prediction."""
+    return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
+
+
+def chip_iou(counts: Counts) -> float:
+    """Returns the IoU of one chip: 1 without water in label and prediction (as the original Sen1Floods11 notebook),
+
+    NaN without any scored pixel.
+    """
+    if counts.scored_pixels == 0:
+        return math.nan
+    return iou(counts) if counts.tp + counts.fp + counts.fn else 1.0
+
+
+def scores(results: Sequence[ChipResult]) -> dict[str, float | int]:
+    """Returns the scores of a set of chips.
+
+    Returns:
+        num_chips, num_unscorable, iou_pooled, iou_per_chip, precision, recall, f1, tp, fp, fn, tn as `DEFINITIONS`
+        says; a score that is 0 / 0 is NaN.
+    """
+    scorable = [result for result in results if result.counts.scored_pixels]
+    total = pooled(scorable)
+    return {
+        "num_chips": len(scorable),
+        "num_unscorable": len(results) - len(scorable),
+        "iou_pooled": iou(total),
+        "iou_per_chip": _ratio(sum(chip_iou(result.counts) for result in scorable), len(scorable)),
+        "precision": _ratio(total.tp, total.tp + total.fp),
+        "recall": _ratio(total.tp, total.tp + total.fn),
+        "f1": _ratio(2 * total.tp, 2 * total.tp + total.fp + total.fn),
+        **dataclasses.asdict(total),
+    }
+
+
+def pooled(results: Iterable[ChipResult]) -> Counts:
+    """Returns the sum of the chips' counts."""
+    return sum((result.counts for result in results), Counts())
+
+
+def share_without_s2(results: Sequence[ChipResult]) -> float:
+    """Returns the share of scored pixels where Sentinel-2 has no data, NaN without scored pixels."""
+    return _ratio(sum(result.num_without_s2 for result in results), pooled(results).scored_pixels)
+
+
+def per_event(results: Sequence[ChipResult]) -> dict[str, dict[str, float | int]]:
+    """Returns `scores` for each event, in alphabetical order."""
+    events = sorted({result.event for result in results})
+    return {event: scores([result for result in results if result.event == event]) for event in events}
+
+
+def unscorable(results: Sequence[ChipResult]) -> list[str]:
+    """Returns the names of the chips without a scored pixel, sorted."""
+    return sorted(result.chip_id for result in results if result.counts.scored_pixels == 0)
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator else math.nan

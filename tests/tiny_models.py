@@ -1,0 +1,40 @@
+"""Untrained networks so small that a test can afford them, as model_dirs."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from flood_distill import contract, model_info
+from flood_distill.training import model_files, network
+
+
+def write_model_dir(folder: Path, inputs: str = contract.INPUT_S1, name: str = "tiny") -> keras.Model:
+    """Writes a model_dir with a best checkpoint of random weights; returns the network."""
+    arguments = network.network(
+        len(contract.input_bands(inputs)),
+        width_multiplier=0.05,
+        num_middle_units=1,
+        output_stride=16,
+        batch_norm_momentum=0.5,
+    )
+    keras.utils.set_random_seed(3)
+    model = network.build(arguments)
+    # Fresh weights let nothing through; statistics of some noise make the network answer to its input.
+    noise = np.random.default_rng(0).random((2, 65, 65, arguments["num_channels"]), np.float32)
+    for _ in range(4):
+        model(noise, training=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    info = model_info.ModelInfo(
+        name=name,
+        task="supervised",
+        inputs=inputs,
+        network=arguments,
+        train_datasets=[contract.HAND],
+        dataset=contract.HAND,
+        source=contract.SOURCE_SYNTHETIC,
+        seed=0,
+    )
+    model_info.write(info, folder)
+    model_files.best_checkpoint_manager(model, str(folder)).save()
+    return model
