@@ -36,8 +36,15 @@ def find_gin_file(name: str) -> str:
     raise UserError(f"--gin_file={name}: no such file; give a path or one of {names}")
 
 
-def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
+def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str], skip_unknown: bool = False) -> None:
     """Parses gin files, then bindings that override them, into a cleared configuration.
+
+    Bindings of `reproduce` are skipped by the commands that it starts.
+
+    Args:
+        gin_files: paths or names of installed files.
+        gin_params: bindings.
+        skip_unknown: skip bindings of everything that is not imported; the commands started later check them.
 
     Raises:
         UserError: for a file that is not there, an unknown name or a value that does not parse.
@@ -48,7 +55,7 @@ def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
     gin.add_config_file_search_path(str(Path(gin_configs.__file__).parent))
     paths = [find_gin_file(name) for name in gin_files]
     try:
-        gin.parse_config_files_and_bindings(paths, list(gin_params))
+        gin.parse_config_files_and_bindings(paths, list(gin_params), skip_unknown=skip_unknown or ["reproduce"])
     except (ValueError, SyntaxError, OSError) as error:
         raise UserError(f"gin configuration: {' '.join(str(error).split())}") from error
 

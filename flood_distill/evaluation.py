@@ -137,6 +137,17 @@ def write_per_chip(results: Sequence[statistics.ChipResult], path: Path) -> None
             writer.writerow((result.chip_id, result.event, *row))
 
 
+def read_per_chip(path: Path) -> list[statistics.ChipResult]:
+    """Reads what `write_per_chip` wrote."""
+    with path.open(newline="") as file:
+        return [
+            statistics.ChipResult(
+                row["chip_id"], row["event"], statistics.Counts(*(int(row[key]) for key in ("tp", "fp", "fn", "tn")))
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
 def read_chips(records: Records, split: str, chip_ids: Sequence[str]) -> list[panels.Chip]:
     """Returns chips for `panels.comparison_panel`, in the order of `chip_ids`."""
     chips = {}

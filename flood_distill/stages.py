@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from flood_distill import files
 from flood_distill.errors import UserError
 
 _POLL_S = 0.2
@@ -143,10 +144,8 @@ def _finish(one: _Running, work_dir: Path) -> float:
         )
     seconds = time.monotonic() - one.started
     done = {"command": one.stage.command, "settings": one.stage.settings, "seconds": round(seconds, 1)}
-    marker = _marker(one.stage, work_dir)
-    temporary = marker.with_suffix(".tmp")
-    temporary.write_text(json.dumps(done, indent=2) + "\n")
-    temporary.rename(marker)
+    with files.whole_file(_marker(one.stage, work_dir)) as temporary:
+        temporary.write_text(json.dumps(done, indent=2) + "\n")
     return seconds
 
 

@@ -224,8 +224,7 @@ def _train_until(trainer: Trainer, iterator: Iterable, step: int, stop: int, lea
 
 def _validate(trainer: Trainer, batches: Iterable) -> float:
     counts = sum(trainer.evaluate_step(batch) for batch in batches)
-    tp, fp, fn, _ = (int(count) for count in counts)
-    iou = statistics.iou(tp, fp, fn)
+    iou = statistics.iou(statistics.Counts(*(int(count) for count in counts)))
     return 0.0 if math.isnan(iou) else iou
 
 
