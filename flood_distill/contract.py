@@ -81,6 +81,17 @@ VALIDATION_SPLIT = "validation"
 TEST_SPLIT = "test"
 BOLIVIA_SPLIT = "bolivia"
 
+# --- Files and metadata of a converted dataset -----------------------------------------------------------------------
+SHARD_HASHES_JSON = "shards.json"  # SHA-256 of every shard, by file name, inside the dataset's folder
+# Keys of the dataset's metadata (TFDS metadata.json), beside SOURCE.
+NUM_WITH_S2 = "num_with_s2"  # by split
+OUTSIDE_SHARE = "outside_share"  # by split: mean share of tile pixels outside the source
+CUT_SHARE = "cut_share"  # by split: mean share of source pixels outside the tile
+FOOTPRINTS = "footprints"  # by split and chip: west, south, east, north in degrees (hand labels only)
+LEFT_OUT = "left_out"  # one line a fault
+EXCLUDED = "excluded"  # chips kept out of training, by reason
+EXCLUSION_UNKNOWN = "exclusion_unknown"  # evaluation chips whose footprint could not be compared
+
 # --- What a network looks at -----------------------------------------------------------------------------------------
 INPUT_S1 = "s1"  # the student: VV, VH
 INPUT_S1_S2 = "s1+s2"  # the teacher: VV, VH, B2, B3, B4, B8 (section 3.2, stacked)

@@ -21,6 +21,7 @@ from flood_distill.geo.grid import Grid
 # Target pixels between exactly projected points: 512 m at 16 m. The second derivative of a map projection is about
 # tan(latitude) / earth radius, so linear interpolation errs by 512^2 / 8 / 6.4e6 = 0.005 m x tan(latitude).
 _KNOT_SPACING_PX = 32
+_SHARE_STEP_PX = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +86,23 @@ def sample(source: Grid, target: Grid) -> Sampling:
     with np.errstate(invalid="ignore"):
         inside = (rows >= 0) & (rows < source.height) & (cols >= 0) & (cols < source.width)
     return Sampling(source, target, rows, cols, inside)
+
+
+def outside_share(source: Grid, target: Grid) -> float:
+    """Returns the share of the target's pixels outside the source, estimated from every fourth of each direction.
+
+    With source and target exchanged: the share of the source that does not reach the target.
+    """
+    a, b, c, d, e, f = target.transform
+    step = _SHARE_STEP_PX
+    coarse = Grid(
+        target.crs, (a * step, b * step, c, d * step, e * step, f), target.width // step, target.height // step
+    )
+    ys, xs = np.mgrid[0.5 : coarse.height, 0.5 : coarse.width]
+    if not (b or d):
+        return sample(source, coarse).outside_share
+    rows, cols = source.pixels(*grid_lib.project(target.crs, source.crs, *coarse.points(ys, xs)))
+    return 1.0 - float(((rows >= 0) & (rows < source.height) & (cols >= 0) & (cols < source.width)).mean())
 
 
 def s1_valid(pixels: np.ndarray, nodata: float | None = None) -> np.ndarray:

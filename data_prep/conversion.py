@@ -1,0 +1,202 @@
+"""Drives the TFDS builders: one call converts a folder of tiles to a dataset, whole or not at all."""
+
+import contextlib
+import dataclasses
+import fcntl
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from data_prep import tile_builder
+from data_prep.external import external_dataset_builder
+from data_prep.sen1floods11 import sen1floods11_dataset_builder
+from data_prep.tile_builder import TileBuilder
+from flood_distill import contract
+from flood_distill.errors import UserError
+
+BUILDERS: dict[str, type[TileBuilder]] = {
+    "sen1floods11": sen1floods11_dataset_builder.Builder,
+    "external": external_dataset_builder.Builder,
+}
+_REPLACED_SUFFIX = ".replaced"
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What `convert` did.
+
+    Attributes:
+        path: the dataset's folder, with its version.
+        done: False if the dataset was there already.
+        source: ``real`` or ``synthetic``.
+        num_examples: by split.
+        metadata: the dataset's metadata, see the contract module.
+        notes: what the user should know, one line each.
+    """
+
+    path: Path
+    done: bool
+    source: str
+    num_examples: dict[str, int]
+    metadata: dict
+    notes: tuple[str, ...] = ()
+
+
+def dataset_names() -> list[str]:
+    """Returns every ``NAME/CONFIG`` that can be converted."""
+    return [f"{name}/{config.name}" for name, builder in BUILDERS.items() for config in builder.BUILDER_CONFIGS]
+
+
+def convert(
+    dataset: str,
+    input_dir: str | os.PathLike,
+    data_dir: str | os.PathLike,
+    allow_missing: bool = False,
+    overwrite: bool = False,
+    sen1floods11_dir: str | None = None,
+) -> Conversion:
+    """Converts tiles to the TFDS dataset ``data_dir/NAME/CONFIG/VERSION``.
+
+    The dataset appears under its name when it is whole. What killed runs have left behind is removed, and what they
+    were about to replace is put back. A dataset that is there already stays as it is, unless `overwrite` is given.
+
+    Args:
+        dataset: ``NAME/CONFIG``.
+        input_dir: the folder of tiles; synthetic if it or a folder above it holds `contract.SYNTHETIC_MARKER`.
+        data_dir: root of converted datasets.
+        allow_missing: leave incomplete and damaged chips out.
+        overwrite: replace a dataset that is there, if it is of the same source.
+        sen1floods11_dir: folder that holds Sen1Floods11's v1.1, whose evaluation ground is excluded.
+
+    Raises:
+        UserError: for an unknown dataset, a folder that does not hold it, faulty chips (all faults are listed), a
+            dataset of the other source in its place, another conversion under way, a full disk.
+    """
+    builder_class, config = _find_builder(dataset)
+    input_dir, data_dir = Path(input_dir), Path(data_dir)
+    if not input_dir.is_dir():
+        raise UserError(f"--input_dir={input_dir}: no such folder")
+    config_dir = data_dir / dataset
+    final_dir = config_dir / str(builder_class.VERSION)
+    new_folders = [folder for folder in (config_dir, config_dir.parent, data_dir) if not folder.exists()]
+    try:
+        config_dir.mkdir(parents=True, exist_ok=True)
+        with _only_one(config_dir):
+            _clean_up(config_dir, final_dir)
+            existing = _existing(final_dir)
+            _refuse_other_source(final_dir, existing, tile_builder.source_of(input_dir))
+            if existing is not None and not overwrite:
+                return existing
+            with _set_aside(final_dir):
+                builder = builder_class(
+                    config=config, data_dir=data_dir, allow_missing=allow_missing, sen1floods11_dir=sen1floods11_dir
+                )
+                _prepare(builder, input_dir)
+            return _conversion(builder, final_dir)
+    except OSError as error:
+        raise UserError(f"{error.filename or data_dir}: {error.strerror or error}") from error
+    finally:
+        _remove_empty(new_folders)
+
+
+def _find_builder(dataset: str) -> tuple[type[TileBuilder], str]:
+    if dataset not in dataset_names():
+        raise UserError(f"--dataset={dataset}: not one of {', '.join(dataset_names())}")
+    name, config = dataset.split("/")
+    return BUILDERS[name], config
+
+
+def _prepare(builder: TileBuilder, input_dir: Path) -> None:
+    tfds.disable_progress_bar()  # the builder shows its own
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(
+            download_dir=scratch,  # nothing is downloaded, yet TFDS makes the folder
+            download_config=tfds.download.DownloadConfig(manual_dir=input_dir, try_download_gcs=False),
+        )
+
+
+def _conversion(builder: TileBuilder, final_dir: Path) -> Conversion:
+    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+    metadata = json.loads((final_dir / "metadata.json").read_text())
+    return Conversion(final_dir, True, metadata[contract.SOURCE], counts, metadata, tuple(builder.notes))
+
+
+def _existing(final_dir: Path) -> Conversion | None:
+    if not final_dir.is_dir():
+        return None
+    try:
+        info = tfds.builder_from_directory(final_dir).info
+        metadata = json.loads((final_dir / "metadata.json").read_text())
+        counts = {split: split_info.num_examples for split, split_info in info.splits.items()}
+        return Conversion(final_dir, False, metadata[contract.SOURCE], counts, metadata)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{final_dir}: is there but is no dataset of this program; remove it ({error})") from error
+
+
+def _refuse_other_source(final_dir: Path, existing: Conversion | None, source: str) -> None:
+    if existing is not None and existing.source != source:
+        raise UserError(
+            f"{final_dir}: holds a {existing.source} dataset and the tiles are {source}; "
+            "give another --data_dir (or remove the dataset yourself)"
+        )
+
+
+@contextlib.contextmanager
+def _only_one(config_dir: Path) -> Iterator[None]:
+    """Holds a lock on the folder of a config; the system releases it when the process ends, however it ends."""
+    descriptor = os.open(config_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"{config_dir}: another conversion of this dataset is under way") from None
+    finally:
+        os.close(descriptor)
+
+
+def _clean_up(config_dir: Path, final_dir: Path) -> None:
+    """Removes what killed runs left and puts back what they had set aside."""
+    for leftover in config_dir.glob(f"incomplete.*_{final_dir.name}"):
+        shutil.rmtree(leftover)
+    replaced = _replaced(final_dir)
+    if replaced.is_dir():
+        if final_dir.is_dir():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(final_dir)
+
+
+@contextlib.contextmanager
+def _set_aside(final_dir: Path) -> Iterator[None]:
+    """Moves a dataset out of the way of its replacement; puts it back if that fails."""
+    replaced = _replaced(final_dir)
+    if not final_dir.is_dir():
+        yield
+        return
+    final_dir.rename(replaced)
+    try:
+        yield
+    except BaseException:
+        replaced.rename(final_dir)
+        raise
+    shutil.rmtree(replaced)
+
+
+def _replaced(final_dir: Path) -> Path:
+    return final_dir.with_name(final_dir.name + _REPLACED_SUFFIX)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders, inner ones first, that a failed conversion has made."""
+    for folder in folders:
+        config_note = folder / ".config"  # where TFDS keeps the name of the default config
+        if list(folder.iterdir()) == [config_note]:
+            shutil.rmtree(config_note)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
