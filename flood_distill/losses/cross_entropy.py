@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from flood_distill import contract
+from flood_distill.losses.log_probabilities import log_probabilities
 
 
 def cross_entropy(
@@ -22,10 +23,9 @@ def cross_entropy(
     Returns:
         Weighted sum float32 [batch], weight float32 [batch].
     """
-    labels = ops.cast(labels, "int32")
     valid = ops.not_equal(labels, contract.IGNORE_LABEL)
-    losses = ops.sparse_categorical_crossentropy(
-        ops.where(valid, labels, 0), ops.where(valid[..., None], logits, 0.0), from_logits=True
-    )
     weights = ops.cast(valid, "float32") if weights is None else ops.where(valid, weights, 0.0)
-    return ops.sum(losses * weights, axis=(1, 2)), ops.sum(weights, axis=(1, 2))
+    total = 0.0
+    for class_number, log_probability in enumerate(log_probabilities(logits, valid)):
+        total = total - ops.sum(ops.where(ops.equal(labels, class_number), weights * log_probability, 0.0), axis=(1, 2))
+    return total, ops.sum(weights, axis=(1, 2))

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from flood_distill.losses.log_probabilities import log_probabilities
+
 
 def distillation(
     student_logits: keras.KerasTensor,
@@ -30,10 +32,8 @@ def distillation(
     if temperature <= 0:
         raise ValueError(f"temperature={temperature} must be positive")
     valid = ops.cast(valid, "bool")
-    teacher_logits = ops.where(valid[..., None], ops.stop_gradient(teacher_logits), 0.0)
-    student_logits = ops.where(valid[..., None], student_logits, 0.0)
-    losses = ops.categorical_crossentropy(
-        ops.softmax(teacher_logits / temperature), student_logits / temperature, from_logits=True
-    )
+    teacher = log_probabilities(ops.stop_gradient(teacher_logits) / temperature, valid)
+    student = log_probabilities(student_logits / temperature, valid)
     weights = ops.cast(valid, "float32")
+    losses = -sum(ops.exp(log_teacher) * log_student for log_teacher, log_student in zip(teacher, student, strict=True))
     return temperature**2 * ops.sum(losses * weights, axis=(1, 2)), ops.sum(weights, axis=(1, 2))

@@ -71,6 +71,7 @@ def xception65(
     num_middle_units: int = NUM_MIDDLE_UNITS,
     batch_norm_momentum: float = 0.9997,
     synchronized_batch_norm: bool = False,
+    batch_norm_layer: type[keras.layers.BatchNormalization] = keras.layers.BatchNormalization,
     seed: int | None = None,
 ) -> Endpoints:
     """Builds the backbone on `inputs`.
@@ -83,6 +84,7 @@ def xception65(
         num_middle_units: 16 in the paper.
         batch_norm_momentum: 0.9997 in the reference; 0.9 to 0.99 for short runs.
         synchronized_batch_norm: statistics over all replicas (TensorFlow backend only).
+        batch_norm_layer: class of the batch norms, for a faster one of the same arithmetic.
         seed: of the initial weights; None draws from Keras's global generator.
 
     Raises:
@@ -90,7 +92,11 @@ def xception65(
     """
     _check(inputs, output_stride)
     norm = functools.partial(
-        layers.batch_norm, momentum=batch_norm_momentum, epsilon=EPSILON, synchronized=synchronized_batch_norm
+        layers.batch_norm,
+        layer=batch_norm_layer,
+        momentum=batch_norm_momentum,
+        epsilon=EPSILON,
+        synchronized=synchronized_batch_norm,
     )
     shared = {"norm": norm, "initializer": layers.truncated_normal(layers.BACKBONE_STDDEV), "seed": seed}
     conv = functools.partial(layers.conv, **shared)
