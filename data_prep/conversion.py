@@ -17,7 +17,7 @@ from data_prep import tile_builder
 from data_prep.external import external_dataset_builder
 from data_prep.sen1floods11 import sen1floods11_dataset_builder
 from data_prep.tile_builder import TileBuilder
-from flood_distill import contract
+from flood_distill import contract, quiet
 from flood_distill.errors import UserError
 
 BUILDERS: dict[str, type[TileBuilder]] = {
@@ -93,7 +93,7 @@ def convert(
             _refuse_other_source(final_dir, existing, tile_builder.source_of(input_dir))
             if existing is not None and not overwrite:
                 return existing
-            with _set_aside(final_dir):
+            with _set_aside(final_dir), quiet.only_errors():
                 builder = builder_class(
                     config=config, data_dir=data_dir, allow_missing=allow_missing, sen1floods11_dir=sen1floods11_dir
                 )
@@ -131,7 +131,8 @@ def _existing(final_dir: Path) -> Conversion | None:
     if not final_dir.is_dir():
         return None
     try:
-        info = tfds.builder_from_directory(final_dir).info
+        with quiet.only_errors():
+            info = tfds.builder_from_directory(final_dir).info
         metadata = json.loads((final_dir / "metadata.json").read_text())
         counts = {split: split_info.num_examples for split, split_info in info.splits.items()}
         return Conversion(final_dir, False, metadata[contract.SOURCE], counts, metadata)

@@ -134,7 +134,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._source = source_of(input_dir)
         self._plan = self.make_plan(input_dir)
         chips = self._complete_chips(self._plan)
-        self._progress = tqdm.tqdm(total=sum(map(len, chips.values())), desc="Converting", unit="tile")
+        self._progress = tqdm.tqdm(total=sum(map(len, chips.values())), desc="Converting", unit="tile", mininterval=1.0)
         return {split: self._generate_examples(split, some) for split, some in chips.items()}
 
     def _generate_examples(self, split: str, chips: Sequence[Chip]) -> Iterator[tuple[str, dict]]:
@@ -242,4 +242,4 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 def _with_progress(plan: Plan, description: str) -> Iterator[Chip]:
     chips = [chip for some in plan.chips.values() for chip in some]
-    return iter(tqdm.tqdm(chips, desc=description, unit="chip", leave=False))
+    return iter(tqdm.tqdm(chips, desc=description, unit="chip", leave=False, mininterval=1.0))

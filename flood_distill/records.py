@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tqdm
 
-from flood_distill import contract
+from flood_distill import contract, quiet
 from flood_distill.errors import UserError
 
 _BLOCK_BYTES = 1 << 22
@@ -84,9 +84,10 @@ class Records:
             skip_prefetch=True,
         )
         decoders = None if features is None else tfds.decode.PartialDecoding(self._feature_tree(builder, features))
-        return builder.as_dataset(
-            split=split, decoders=decoders, read_config=read_config, shuffle_files=shuffle_seed is not None
-        )
+        with quiet.only_errors():
+            return builder.as_dataset(
+                split=split, decoders=decoders, read_config=read_config, shuffle_files=shuffle_seed is not None
+            )
 
     def verify(self, split: str | None = None) -> None:
         """Compares every shard of a split (None: of all) with its recorded SHA-256, once per process.
@@ -173,7 +174,8 @@ def _find_version(data_dir: str, dataset: str) -> str:
 def _builder(path: str):
     import tensorflow_datasets as tfds  # 3 s, and only readers need it
 
-    return tfds.builder_from_directory(path)
+    with quiet.only_errors():
+        return tfds.builder_from_directory(path)
 
 
 def _sha256(path: str, progress: tqdm.tqdm) -> str:
