@@ -1,5 +1,6 @@
 """Export as a SavedModel that needs nothing but TensorFlow: NaN in, NaN out, any height and width."""
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from flood_distill import contract, model_info
 from flood_distill.errors import UserError
-from flood_distill.predictor import EXTRA_ASSETS_DIR, SAVED_MODEL_FILE, SERVING_SIGNATURE, water_probability
+from flood_distill.predictor import EXTRA_ASSETS_DIR, SERVING_SIGNATURE, water_probability
 from flood_distill.training import model_files
 
 TILE_SIGNATURE = "tile_321"
@@ -23,6 +24,9 @@ _VERIFIED_SIZES_PX = ((321, 321), (50, 131))
 class FloodModel(tf.Module):
     """The network with everything around it: no data, normalisation, padding, softmax, threshold.
 
+    Of the network only the variables are attributes, so that a SavedModel holds them and the signatures but no Keras
+    layers: it is smaller, and written and loaded twice as fast.
+
     Args:
         network: image -> logits [batch, height, width, 2].
         info: its description.
@@ -30,12 +34,13 @@ class FloodModel(tf.Module):
 
     def __init__(self, network: keras.Model, info: model_info.ModelInfo):
         super().__init__(name="flood_model")
-        self.network = network
+        self.weights = network.variables
         self._info = info
+        self._probability_fn = functools.partial(water_probability, network, info)
 
     def predict(self, backscatter_db: tf.Tensor, reflectance: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Returns water_probability and water_mask for float32 [batch, height, width, 2] (and [..., 4])."""
-        probability = water_probability(self.network, self._info, backscatter_db, reflectance)
+        probability = self._probability_fn(backscatter_db, reflectance)
         water = tf.cast(probability >= self._info.threshold, tf.uint8)
         nodata = tf.constant(contract.MASK_NODATA, tf.uint8)
         return {

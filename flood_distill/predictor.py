@@ -101,7 +101,7 @@ def load_predictor(model: str) -> Predictor:
     """
     if model == OTSU:
         return OtsuPredictor()
-    saved_model = _find_saved_model(epath.Path(model))
+    saved_model = find_saved_model(epath.Path(model))
     if saved_model:
         return _load_saved_model(model, saved_model)
     if (epath.Path(model) / contract.MODEL_JSON).exists():
@@ -181,7 +181,7 @@ def _load_model_dir(model: str) -> NetworkPredictor:
     return NetworkPredictor(model, info, predict)
 
 
-def _find_saved_model(path: epath.Path) -> epath.Path | None:
+def find_saved_model(path: epath.Path) -> epath.Path | None:
     """Returns the folder that holds saved_model.pb: `path` itself or its highest version; None if there is none."""
     if (path / SAVED_MODEL_FILE).exists():
         return path

@@ -73,8 +73,8 @@ def radar_bands(dataset: rasterio.DatasetReader) -> list[int]:
         bands = list(range(1, len(names) + 1))
     else:
         raise UserError(
-            f"{dataset.name}: {dataset.count} band(s) named {list(dataset.descriptions)}; give VV and VH, in this order "
-            f"or under these names"
+            f"{dataset.name}: {dataset.count} band(s) named {list(dataset.descriptions)}; give VV and VH, in this "
+            f"order or under these names"
         )
     dtype = dataset.dtypes[bands[0] - 1]
     if not np.issubdtype(dtype, np.floating):

@@ -80,7 +80,7 @@ def predict_scenes(
         predictor: a student; a teacher needs Sentinel-2, and Otsu's threshold is one of a tile.
         inputs: GeoTIFFs with VV and VH in dB, of any size and crs.
         output_dir: folder for what comes out, named after each input's stem.
-        reference_water: raster of known water (1 water, 0 not, anything else unknown) of any crs; adds <stem>_flood.tif.
+        reference_water: raster of known water (1 water, 0 not, anything else unknown), any crs; adds <stem>_flood.tif.
         overwrite: make scenes again that are done; they are skipped otherwise.
         window_px: side of a window; 321 is what the network was trained on.
         overlap_px: pixels that neighbouring windows share at least.
