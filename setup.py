@@ -35,6 +35,7 @@ setup(
         "rasterio>=1.3.9",
         "scikit-image>=0.22",
         "scipy>=1.11",
+        "tensorboard>=2.17",
         "tensorflow>=2.17",
         "tensorflow-datasets>=4.9.7",
         "tqdm>=4.66",

@@ -1,5 +1,6 @@
 """What all binaries share: flags for gin, one clear line for an error, exit codes."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +9,9 @@ import gin
 from absl import app, flags, logging
 
 from flood_distill.errors import UserError
+
+# Before TensorFlow is imported: its start-up notices are not the user's business.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def define_gin_flags() -> None:
@@ -70,6 +74,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         if len(argv) > 1:
             print(f"error: unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
             return 1
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries report every shard and every saved file
         try:
             return main(argv) or 0
         except UserError as error:

@@ -6,17 +6,17 @@ python -m flood_distill.train --gin_file=student_distill.gin --data_dir=R --mode
 The same command goes on where an interrupted one stopped.
 """
 
-import tensorflow as tf
 from absl import flags
 
 from flood_distill import cli
-from flood_distill.training import strategies
 
 cli.define_gin_flags()
 flags.DEFINE_string("data_dir", None, "Folder of the converted datasets.", required=True)
 flags.DEFINE_string("model_dir", None, "Folder of the run: checkpoints, best weights, logs.", required=True)
 flags.DEFINE_string("teacher_model_dir", "", "model_dir of the frozen teacher; distillation needs it.")
-flags.DEFINE_enum("strategy", "auto", strategies.STRATEGIES, "How to distribute the training.")
+flags.DEFINE_enum(
+    "strategy", "auto", ["auto", "cpu", "mirrored", "multi_worker", "tpu"], "How to distribute the training."
+)
 flags.DEFINE_string("tpu", "", "Name or address of the TPU, for --strategy=tpu.")
 flags.DEFINE_integer(
     "threads", 0, "Threads of the CPU's arithmetic; 1 makes a run bit-reproducible; 0 leaves it to TensorFlow.", 0
@@ -26,20 +26,25 @@ FLAGS = flags.FLAGS
 
 def main(_: list[str]) -> None:
     """Parses the configuration and runs the training."""
-    # Configurables must be imported before their bindings are parsed.
+    # Here, not above: TensorFlow takes seconds to import, and configurables come before their bindings.
+    import tensorflow as tf
+
     from flood_distill.training import experiment
 
     cli.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
     if FLAGS.threads:
         tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
         tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
-    experiment.train(
+    outcome = experiment.train(
         FLAGS.data_dir,
         FLAGS.model_dir,
         teacher_model_dir=FLAGS.teacher_model_dir,
         strategy=FLAGS.strategy,
         tpu=FLAGS.tpu,
     )
+    print(f"best validation IoU {outcome.best_iou:.4f} at step {outcome.best_step} of {outcome.step}; next:")
+    print(f"  python -m flood_distill.evaluate --model={FLAGS.model_dir} --data_dir={FLAGS.data_dir} --output_dir=O")
+    print(f"  python -m flood_distill.export --model_dir={FLAGS.model_dir} --export_dir=X")
 
 
 def entry_point() -> None:

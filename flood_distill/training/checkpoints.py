@@ -3,8 +3,8 @@
 import math
 
 import tensorflow as tf
-from absl import logging
 from etils import epath
+from tqdm import tqdm
 
 from flood_distill import contract, model_info
 from flood_distill.training import model_files
@@ -52,7 +52,7 @@ class RunState:
         latest = self._manager.latest_checkpoint
         if latest is not None:
             self._manager.checkpoint.restore(latest).assert_consumed()
-            logging.info("Resumed from %s", latest)
+            tqdm.write(f"resumed from {latest}")
         return int(self._trainer.step.numpy())
 
     def save(self) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 import gin
 import keras
 import tensorflow as tf
-from absl import logging
 from etils import epath
 from tqdm import tqdm
 
@@ -169,9 +168,7 @@ def train(
                 log.flush()
                 state.save()
 
-    best_step, best_iou = state.best
-    logging.info("%s: best validation IoU %.4f at step %d", name, best_iou, best_step)
-    return Outcome(step, best_step, best_iou)
+    return Outcome(step, *state.best)
 
 
 def _check_settings(
