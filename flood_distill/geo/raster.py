@@ -181,11 +181,19 @@ def write_geotiff(
                 dataset.write_colormap(1, dict(colormap))
             if tags:
                 dataset.update_tags(**tags)
+        _read_back(temporary)
         os.replace(temporary, path)
     except (rasterio.errors.RasterioError, CPLE_BaseError, OSError) as error:
         raise UserError(f"{path}: cannot be written ({_reason(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _read_back(path: Path) -> None:
+    """Reads every block: rasterio does not tell when the last blocks, written on closing, found no room on the disk."""
+    with rasterio.open(path) as dataset:
+        for _, window in dataset.block_windows(1):
+            dataset.read(window=window)
 
 
 def _profile(planes: np.ndarray, grid: Grid, nodata: float | None, cog: bool) -> dict:
