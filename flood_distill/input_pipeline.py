@@ -7,10 +7,7 @@ step k sees the batches of the run that was not interrupted, bit for bit.
 Evaluation: examples in file order, padded with invalid pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 import gin
 import tensorflow as tf
@@ -19,6 +16,7 @@ from flood_distill import augmentation, contract, normalization, sizes, streams
 from flood_distill import mixing as mixing_rule
 from flood_distill.augmentation import Augmentation, Window
 from flood_distill.errors import UserError
+from flood_distill.records import Records
 
 SUPERVISED = "supervised"
 DISTILLATION = "distillation"
@@ -37,9 +35,6 @@ _PADDING = {
     contract.PERMANENT_WATER: contract.IGNORE_LABEL,
 }
 _RANDOM_PARTS = _GEOMETRY, _S1_JITTER, _S2_JITTER = range(3)  # what an example draws random numbers for
-
-if TYPE_CHECKING:  # the records import TFDS, which takes seconds
-    from flood_distill.records import Records
 
 Example = dict[str, tf.Tensor]
 
@@ -107,12 +102,13 @@ def training_dataset(
     numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start, streams.FOREVER), mixed)
 
     # 3. Example by example: one resampling, normalisation, colour jitter. Then batches.
-    def make_example(number: tf.Tensor, example: Example) -> Example:
+    def make_example(number: tf.Tensor, tile: Example) -> Example:
         seeds = _example_seeds(seed, number)
         window = augmentation.random_window(ranges, seeds[_GEOMETRY], canvas_px, crop_size_px)
         if task == SUPERVISED:
-            return _supervised_example(example, window, ranges, seeds)
-        return _distillation_example(example, window, ranges, seeds, canvas_px if teacher_view == CLEAN_TILE else None)
+            return _supervised_example(tile, window, ranges, seeds)
+        made = _distillation_example(tile, window, ranges, seeds)
+        return made | _clean_tile(tile, window, canvas_px) if teacher_view == CLEAN_TILE else made
 
     examples = numbered.map(make_example, num_parallel_calls=num_threads or tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -178,53 +174,57 @@ def evaluation_dataset(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options(0))
 
 
-def _supervised_example(example: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor]) -> Example:
-    image, valid = _read_s1(example, window)
-    image = augmentation.jitter(image, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER])
-    if contract.S2 in example:
-        optical, optical_valid = _read_s2(example, window)
+def _supervised_example(tile: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor]) -> Example:
+    tile, window = augmentation.cut(tile, window)
+    planes, valid = _read_s1(tile, window)
+    planes = augmentation.jitter(planes, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER])
+    if contract.S2 in tile:
+        optical, optical_valid = _read_s2(tile, window)
         optical = augmentation.jitter(
             optical, optical_valid, ranges.s2_brightness, ranges.s2_contrast, seeds[_S2_JITTER]
         )
-        image, valid = tf.concat([image, optical], axis=-1), valid & optical_valid
-    label = augmentation.nearest(example[contract.LABEL], window, contract.IGNORE_LABEL)
-    label = tf.where(valid, label, contract.IGNORE_LABEL)
-    return {contract.IMAGE: image, contract.LABEL: tf.cast(label, tf.int32)}
+        planes, valid = tf.concat([planes, optical], axis=0), valid & optical_valid
+    label = augmentation.nearest(tile[contract.LABEL], window, contract.IGNORE_LABEL)
+    label = tf.where(valid, label, tf.constant(contract.IGNORE_LABEL, label.dtype))
+    return {contract.IMAGE: _channels_last(planes), contract.LABEL: tf.cast(label, tf.int32)}
 
 
-def _distillation_example(
-    example: Example,
-    window: Window,
-    ranges: Augmentation,
-    seeds: list[tf.Tensor],
-    clean_tile_px: Sequence[int] | None,
-) -> Example:
-    image, valid = _read_s1(example, window)
-    optical, optical_valid = _read_s2(example, window)
-    made = {
-        contract.IMAGE: augmentation.jitter(image, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER]),
-        contract.TEACHER_IMAGE: tf.concat([image, optical], axis=-1),
+def _distillation_example(tile: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor]) -> Example:
+    tile, window = augmentation.cut(tile, window)
+    planes, valid = _read_s1(tile, window)
+    optical, optical_valid = _read_s2(tile, window)
+    jittered = augmentation.jitter(planes, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER])
+    return {
+        contract.IMAGE: _channels_last(jittered),
+        contract.TEACHER_IMAGE: _channels_last(tf.concat([planes, optical], axis=0)),
         contract.VALID: valid & optical_valid,
     }
-    if clean_tile_px is not None:
-        s1, s2 = (
-            _pad(name, example[name], [*clean_tile_px, example[name].shape[-1]]) for name in (contract.S1, contract.S2)
-        )
-        made[contract.TEACHER_IMAGE] = normalization.network_input(contract.INPUT_S1_S2, s1, s2)
-        made[contract.TEACHER_ROWS], made[contract.TEACHER_COLUMNS] = window
-    return made
 
 
-def _read_s1(example: Example, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
-    s1 = example[contract.S1]
+def _clean_tile(tile: Example, window: Window, canvas_px: Sequence[int]) -> Example:
+    """What the teacher gets instead of the crop, where it sees the whole tile."""
+    s1, s2 = (_pad(name, tile[name], [*canvas_px, tile[name].shape[-1]]) for name in (contract.S1, contract.S2))
+    return {
+        contract.TEACHER_IMAGE: normalization.network_input(contract.INPUT_S1_S2, s1, s2),
+        contract.TEACHER_ROWS: window.rows,
+        contract.TEACHER_COLUMNS: window.columns,
+    }
+
+
+def _read_s1(tile: Example, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
+    s1 = tile[contract.S1]
     values, valid = augmentation.resample(s1, normalization.s1_valid(s1), window)
-    return normalization.normalize(values, valid, contract.S1_BANDS), valid
+    return normalization.normalize(values, valid, contract.S1_BANDS, channels_first=True), valid
 
 
-def _read_s2(example: Example, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
-    s2 = example[contract.S2]
+def _read_s2(tile: Example, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
+    s2 = tile[contract.S2]
     values, valid = augmentation.resample(s2, normalization.s2_valid(s2), window)
-    return normalization.normalize(values, valid, contract.S2_BANDS), valid
+    return normalization.normalize(values, valid, contract.S2_BANDS, channels_first=True), valid
+
+
+def _channels_last(planes: tf.Tensor) -> tf.Tensor:
+    return tf.transpose(planes, [1, 2, 0])
 
 
 def _example_seeds(seed: int, number: tf.Tensor) -> list[tf.Tensor]:

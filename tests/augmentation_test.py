@@ -30,6 +30,17 @@ def whole(size):
     return Window(positions, positions)
 
 
+def resample(image, valid, drawn):
+    """Channels last, for comparison with images."""
+    planes, valid = augmentation.resample(image, valid, drawn)
+    return planes.numpy().transpose(1, 2, 0), valid.numpy()
+
+
+def jitter(image, *arguments):
+    planes = tf.constant(image.transpose(2, 0, 1))
+    return augmentation.jitter(planes, *arguments).numpy().transpose(1, 2, 0)
+
+
 def window(rows, columns):
     return Window(tf.constant(rows, tf.float32), tf.constant(columns, tf.float32))
 
@@ -40,9 +51,9 @@ def noise(size=12, channels=2, number=0):
 
 def test_identity_window_copies_bit_for_bit():
     image = noise()
-    got, valid = augmentation.resample(image, tf.fill([12, 12], True), whole(12))
+    got, valid = resample(image, tf.fill([12, 12], True), whole(12))
     np.testing.assert_array_equal(got, image)
-    assert valid.numpy().all()
+    assert valid.all()
 
 
 def test_without_distortion_a_random_window_copies_a_crop():
@@ -50,7 +61,7 @@ def test_without_distortion_a_random_window_copies_a_crop():
     for number in range(20):
         drawn = augmentation.random_window(augmentation.augmentation(**OFF), seed(number), [20, 20], 7)
         top, left = int(drawn.rows[0]), int(drawn.columns[0])
-        got, _ = augmentation.resample(image, tf.fill([20, 20], True), drawn)
+        got, _ = resample(image, tf.fill([20, 20], True), drawn)
         np.testing.assert_array_equal(got, image[top : top + 7, left : left + 7])
 
 
@@ -75,7 +86,7 @@ def test_flips_are_exact_and_happen_in_half_of_the_examples(flips, expected):
     flipped = 0
     for number in range(60):
         drawn = augmentation.random_window(ranges, seed(number), [9, 9], 9)
-        got = augmentation.resample(image, tf.fill([9, 9], True), drawn)[0].numpy()
+        got = resample(image, tf.fill([9, 9], True), drawn)[0]
         is_flipped = not np.array_equal(got, image)
         np.testing.assert_array_equal(got, expected(image) if is_flipped else image)
         flipped += is_flipped
@@ -84,9 +95,9 @@ def test_flips_are_exact_and_happen_in_half_of_the_examples(flips, expected):
 
 def test_bilinear_arithmetic():
     image = tf.constant([[[0.0], [4.0]], [[8.0], [12.0]]])
-    got, _ = augmentation.resample(image, tf.fill([2, 2], True), window([0.25], [0.5]))
+    got, _ = resample(image, tf.fill([2, 2], True), window([0.25], [0.5]))
     # rows 3/4 and 1/4, columns 1/2 and 1/2: 0.75 * (0 + 4) / 2 + 0.25 * (8 + 12) / 2
-    assert got.numpy().item() == 4.0
+    assert got.item() == 4.0
 
 
 def test_a_linear_ramp_stays_linear_under_distortion():
@@ -94,7 +105,7 @@ def test_a_linear_ramp_stays_linear_under_distortion():
     ranges = augmentation.augmentation(zoom_range=(0.7, 1.6), aspect_range=(0.7, 1.4))
     for number in range(10):
         drawn = augmentation.random_window(ranges, seed(number), [30, 30], 16)
-        got, _ = augmentation.resample(np.stack([row, column], -1), tf.fill([30, 30], True), drawn)
+        got, _ = resample(np.stack([row, column], -1), tf.fill([30, 30], True), drawn)
         np.testing.assert_allclose(got[:, 0, 0], np.clip(drawn.rows, 0, 29), atol=1e-4)
         np.testing.assert_allclose(got[0, :, 1], np.clip(drawn.columns, 0, 29), atol=1e-4)
 
@@ -128,12 +139,12 @@ def test_a_crop_as_large_as_the_canvas_only_zooms_in():
 
 def test_outside_the_tile_is_invalid():
     image = noise(4)
-    got, valid = augmentation.resample(image, tf.fill([4, 4], True), window(range(5), range(5)))
+    got, valid = resample(image, tf.fill([4, 4], True), window(range(5), range(5)))
     np.testing.assert_array_equal(got[:4, :4], image)
-    assert valid.numpy()[:4, :4].all()
-    assert not valid.numpy()[4].any()
-    assert not valid.numpy()[:, 4].any()
-    assert (got.numpy()[4] == 0).all()
+    assert valid[:4, :4].all()
+    assert not valid[4].any()
+    assert not valid[:, 4].any()
+    assert (got[4] == 0).all()
     label = augmentation.nearest(tf.ones([4, 4], tf.int8), window([-0.6, -0.4, 3.4, 3.6], [0]), -1)
     assert label.numpy()[:, 0].tolist() == [-1, 1, 1, -1]
 
@@ -148,7 +159,7 @@ def test_invalid_pixels_never_bleed():
         results = []
         for content in (NAN, np.float32(1e30), np.float32(0)):
             spoiled = np.where(valid[..., None], image, content)
-            results.append(augmentation.resample(spoiled, valid, drawn))
+            results.append(resample(spoiled, valid, drawn))
         for got, got_valid in results:
             assert np.isfinite(got).all()
             np.testing.assert_array_equal(got, results[0][0])
@@ -176,19 +187,33 @@ def reference(image, valid, drawn):
     return result
 
 
+def test_cutting_off_what_a_window_does_not_read_changes_no_bit():
+    valid = np.random.default_rng(1).random((40, 40)) < 0.7
+    tile = {"image": tf.constant(noise(40)), "valid": tf.constant(valid)}
+    ranges = augmentation.augmentation()
+    for number in range(10):
+        drawn = augmentation.random_window(ranges, seed(number), [41, 41], 16)
+        part, moved = augmentation.cut(tile, drawn)
+        assert max(part["image"].shape[:2]) <= 16 / 0.8 * 1.25**0.5 + 2  # crop / zoom * sqrt(aspect), and its rim
+        for got, expected in zip(
+            resample(part["image"], part["valid"], moved), resample(tile["image"], valid, drawn), strict=True
+        ):
+            np.testing.assert_array_equal(got, expected)
+
+
 def test_a_pixel_is_valid_where_its_nearest_source_is():
     valid = np.random.default_rng(1).random((30, 30)) < 0.5
     ranges = augmentation.augmentation()
     for number in range(5):
         drawn = augmentation.random_window(ranges, seed(number), [30, 30], 16)
-        _, got = augmentation.resample(noise(30), valid, drawn)
+        _, got = resample(noise(30), valid, drawn)
         rows, columns = (np.clip(np.floor(p.numpy() + 0.5).astype(int), 0, 29) for p in drawn)
         np.testing.assert_array_equal(got, valid[np.ix_(rows, columns)])
 
 
 def test_jitter_arithmetic():
     image = np.tile(np.float32([0.25, 0.5, 0.75])[:, None, None], (1, 1, 2))
-    got = augmentation.jitter(tf.constant(image), tf.fill([3, 1], True), 0.05, 0.2, seed(0)).numpy()
+    got = jitter(image, tf.fill([3, 1], True), 0.05, 0.2, seed(0))
     offset = got[1, 0] - 0.5  # the middle only moves by the offset
     gain = (got[2, 0] - got[0, 0]) / 0.5
     assert (abs(offset) <= 0.05).all()
@@ -204,7 +229,7 @@ def test_jitter_keeps_fill_and_range():
     image = np.where(valid[..., None], rng.random((16, 16, 4)), contract.FILL_VALUE).astype(np.float32)
     changed = 0
     for number in range(20):
-        got = augmentation.jitter(tf.constant(image), valid, 0.4, 0.9, seed(number)).numpy()
+        got = jitter(image, valid, 0.4, 0.9, seed(number))
         assert (got[~valid] == contract.FILL_VALUE).all()
         assert got.min() >= 0
         assert got.max() <= 1
@@ -213,8 +238,8 @@ def test_jitter_keeps_fill_and_range():
 
 
 def test_no_jitter_changes_no_bit():
-    image = tf.constant(noise())
-    np.testing.assert_array_equal(augmentation.jitter(image, tf.fill([12, 12], True), 0.0, 0.0, seed(0)), image)
+    image = noise()
+    np.testing.assert_array_equal(jitter(image, tf.fill([12, 12], True), 0.0, 0.0, seed(0)), image)
 
 
 def test_equal_seeds_draw_equal_windows_and_others_do_not():
@@ -240,7 +265,7 @@ def test_warping_a_map_equals_resampling_it():
     image = noise(30, 2)
     for number in range(3):
         drawn = augmentation.random_window(augmentation.augmentation(), seed(number), [30, 30], 16)
-        expected, _ = augmentation.resample(image, tf.fill([30, 30], True), drawn)
+        expected, _ = resample(image, tf.fill([30, 30], True), drawn)
         got = augmentation.warp_logits(image[None], drawn.rows[None], drawn.columns[None])[0]
         np.testing.assert_allclose(got, expected, atol=1e-5)
 

@@ -32,6 +32,15 @@ def test_invalid_pixels_get_the_fill_value_whatever_they_hold():
     assert contract.FILL_VALUE == 0.5
 
 
+def test_channels_first_gives_the_same_bits():
+    s1 = np.random.default_rng(0).normal(-15, 8, (5, 6, 2)).astype(np.float32)
+    s1[2, 3] = NAN
+    last = normalization.normalize(s1, normalization.s1_valid(s1), contract.S1_BANDS)
+    planes = s1.transpose(2, 0, 1)
+    first = normalization.normalize(planes, normalization.s1_valid(s1), contract.S1_BANDS, channels_first=True)
+    np.testing.assert_array_equal(first, last.numpy().transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize("dtype", [tf.int16, tf.float32])
 def test_s2_is_valid_where_any_band_is_not_zero(dtype):
     s2 = tf.constant([[0, 0, 0, 0], [0, 0, 0, 1], [5, 5, 5, 5]], dtype)

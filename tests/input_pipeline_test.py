@@ -1,0 +1,389 @@
+"""Batches: what reaches the networks, in which order, and that a resumed run sees the same."""
+
+import collections
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from fake_records import FakeRecords, make_example, make_numbered
+
+from flood_distill import augmentation, contract, input_pipeline, normalization
+from flood_distill.errors import UserError
+
+NAN = np.float32("nan")
+OFF = {
+    "zoom_range": (1, 1),
+    "aspect_range": (1, 1),
+    "flip_horizontal": False,
+    "flip_vertical": False,
+    "s1_brightness": 0,
+    "s1_contrast": 0,
+    "s2_brightness": 0,
+    "s2_contrast": 0,
+}
+
+
+@pytest.fixture
+def without_augmentation(monkeypatch):
+    plain = augmentation.augmentation(**OFF)
+    monkeypatch.setattr(augmentation, "augmentation", lambda: plain)
+
+
+@pytest.fixture
+def without_jitter(monkeypatch):
+    plain = augmentation.augmentation(**{name: value for name, value in OFF.items() if name.startswith("s")})
+    monkeypatch.setattr(augmentation, "augmentation", lambda: plain)
+
+
+def batches(sources, num_batches, **settings):
+    settings = {"batch_size": 4, "crop_size_px": 17, "num_threads": 1} | settings
+    dataset = input_pipeline.training_dataset(sources, **settings)
+    return list(dataset.take(num_batches).as_numpy_iterator())
+
+
+def numbers(batch):
+    """The number that `make_numbered` wrote into each image, from VV: x = (v + 20) / 20, v = -20 + number / 100."""
+    return [round(float(np.median(image[:8, :8, 0])) * 2000) for image in batch[contract.IMAGE]]
+
+
+# --- What a batch holds ----------------------------------------------------------------------------------------------
+
+
+def test_shapes_are_static_and_as_promised():
+    records = FakeRecords([make_example(number) for number in range(3)])
+    shapes = {
+        ("supervised", "s1"): {"image": [4, 17, 17, 2], "label": [4, 17, 17]},
+        ("supervised", "s1+s2"): {"image": [4, 17, 17, 6], "label": [4, 17, 17]},
+        ("distillation", "s1"): {"image": [4, 17, 17, 2], "teacher_image": [4, 17, 17, 6], "valid": [4, 17, 17]},
+    }
+    dtypes = {"image": tf.float32, "teacher_image": tf.float32, "label": tf.int32, "valid": tf.bool}
+    for (task, inputs), expected in shapes.items():
+        spec = input_pipeline.training_dataset(
+            [records], task=task, inputs=inputs, batch_size=4, crop_size_px=17
+        ).element_spec
+        assert {name: tensor.shape.as_list() for name, tensor in spec.items()} == expected
+        assert all(tensor.dtype == dtypes[name] for name, tensor in spec.items())
+
+
+def test_without_augmentation_a_full_crop_is_the_normalised_tile_and_a_row_and_column_of_padding(without_augmentation):
+    example = make_example(3)
+    (batch,) = batches([FakeRecords([example])], 1, batch_size=1, inputs="s1+s2")
+    image, label = batch[contract.IMAGE][0], batch[contract.LABEL][0]
+    expected = normalization.network_input("s1+s2", tf.constant(example[contract.S1]), example[contract.S2])
+    np.testing.assert_array_equal(image[:16, :16], expected)
+    np.testing.assert_array_equal(label[:16, :16], example[contract.LABEL])
+    for padding in (slice(16, 17), np.s_[:, 16:]):
+        assert (image[padding] == contract.FILL_VALUE).all()
+        assert (label[padding] == contract.IGNORE_LABEL).all()
+
+
+@pytest.mark.parametrize("crop_size_px", [9, 33])
+def test_labels_move_with_the_image(without_jitter, crop_size_px):
+    """VV and VH tell the row and column of each pixel: the label must be the one of that place."""
+    records = FakeRecords([make_example(number, size_px=32) for number in range(2)])
+    checked = 0
+    for batch in batches([records], 4, crop_size_px=crop_size_px, inputs="s1+s2"):
+        for image, label in zip(batch[contract.IMAGE], batch[contract.LABEL], strict=True):
+            counted = label != contract.IGNORE_LABEL
+            row, column = image[..., 0] * 400, image[..., 1] * 600  # v = -20 + row / 20, x = (v + 20) / 20
+            np.testing.assert_allclose(
+                image[counted][:, 2] * 300, row[counted], atol=0.02
+            )  # B2 = 10 * row, x = B2 / 3000
+            np.testing.assert_allclose(image[counted][:, 3] * 300, column[counted], atol=0.02)
+            # Away from the borders of the label's 4 px squares, where nearest and bilinear may differ by rounding.
+            inside = counted & (abs((row + 0.5) % 4 - 2) < 1.9) & (abs((column + 0.5) % 4 - 2) < 1.9)
+            place = ((row + 0.5) // 4 + (column + 0.5) // 4).astype(int) % 2
+            np.testing.assert_array_equal(label[inside], place[inside])
+            checked += inside.sum()
+    assert checked > 16 * crop_size_px**2 * 0.5
+
+
+def test_every_orientation_occurs(without_jitter):
+    records = FakeRecords([make_example(0, size_px=32)])
+    seen = set()
+    for batch in batches([records], 8):
+        for image in batch[contract.IMAGE]:
+            seen.add((image[12, 8, 0] > image[4, 8, 0], image[8, 12, 1] > image[8, 4, 1]))
+    assert len(seen) == 4
+
+
+def spoiled_example():
+    """S1 has no data in rows 0 to 3, S2 in columns 0 to 3; the label is -1 in rows 12 and on."""
+    example = make_example(0)
+    example[contract.S1][:4] = NAN
+    example[contract.S2][:, :4] = 0
+    example[contract.LABEL][12:] = contract.IGNORE_LABEL
+    return example
+
+
+def test_what_counts_for_a_student_a_teacher_and_in_distillation(without_augmentation):
+    records = FakeRecords([spoiled_example()])
+    settings = {"batch_size": 1, "crop_size_px": 17}
+    s1_valid, s2_valid, labelled = (np.zeros((17, 17), bool) for _ in range(3))
+    s1_valid[4:16, :16] = s2_valid[:16, 4:16] = labelled[:12, :16] = True
+
+    (student,) = batches([records], 1, inputs="s1", **settings)
+    np.testing.assert_array_equal(student[contract.LABEL][0] >= 0, s1_valid & labelled)
+    (teacher,) = batches([records], 1, inputs="s1+s2", **settings)
+    np.testing.assert_array_equal(teacher[contract.LABEL][0] >= 0, s1_valid & s2_valid & labelled)
+    (distilled,) = batches([records], 1, task="distillation", **settings)
+    np.testing.assert_array_equal(distilled[contract.VALID][0], s1_valid & s2_valid)
+    for image in (teacher[contract.IMAGE][0], distilled[contract.TEACHER_IMAGE][0]):
+        assert (image[..., :2][~s1_valid] == contract.FILL_VALUE).all()
+        assert (image[..., 2:][~s2_valid] == contract.FILL_VALUE).all()
+        assert (image[..., 5][s2_valid] == np.float32(1000 / 3000)).all()  # also where S1 has no data
+
+
+def test_no_data_stays_out_through_all_of_augmentation():
+    example = spoiled_example()
+    other = {name: np.copy(value) for name, value in example.items()}
+    other[contract.S1][:4] = np.inf  # no more valid than NaN
+    for first, second in zip(*(batches([FakeRecords([e])], 4, inputs="s1+s2") for e in (example, other)), strict=True):
+        np.testing.assert_array_equal(first[contract.IMAGE], second[contract.IMAGE])
+        np.testing.assert_array_equal(first[contract.LABEL], second[contract.LABEL])
+        assert first[contract.IMAGE].min() >= 0
+        assert first[contract.IMAGE].max() <= 1
+
+
+def test_a_tile_without_any_data_is_all_fill_and_never_counts():
+    example = make_example(0)
+    example[contract.S1][:] = NAN
+    for batch in batches([FakeRecords([example])], 3):
+        assert (batch[contract.IMAGE] == contract.FILL_VALUE).all()
+        assert (batch[contract.LABEL] == contract.IGNORE_LABEL).all()
+
+
+def test_distillation_never_reads_the_label():
+    records = FakeRecords([make_example(number) for number in range(3)])
+    batches([records], 1, task="distillation")
+    assert records.decoded == {contract.S1, contract.S2, contract.HAS_S2}
+
+
+def test_teacher_and_student_see_the_same_but_for_jitter(without_jitter):
+    records = FakeRecords([make_example(number) for number in range(3)])
+    for batch in batches([records], 2, task="distillation"):
+        np.testing.assert_array_equal(batch[contract.IMAGE], batch[contract.TEACHER_IMAGE][..., :2])
+
+
+def test_only_the_student_is_jittered():
+    records = FakeRecords([make_example(number) for number in range(3)])
+    for batch in batches([records], 2, task="distillation"):
+        valid, teacher = batch[contract.VALID], batch[contract.TEACHER_IMAGE]
+        assert (batch[contract.IMAGE] != teacher[..., :2])[valid].mean() > 0.9
+        np.testing.assert_allclose(teacher[..., 5][valid], 1000 / 3000, atol=1e-6)
+
+
+def test_a_teacher_on_the_clean_tile_can_be_read_through_the_students_window(without_jitter):
+    """With an identity for a network, the teacher's warped output is the student's input."""
+    records = FakeRecords([make_example(number, size_px=32) for number in range(3)])
+    for batch in batches([records], 3, task="distillation", teacher_view="clean_tile"):
+        tile = batch[contract.TEACHER_IMAGE]
+        assert tile.shape == (4, 33, 33, 6)
+        warped = augmentation.warp_logits(
+            tile[..., :2], batch[contract.TEACHER_ROWS], batch[contract.TEACHER_COLUMNS]
+        ).numpy()
+        rows, columns = batch[contract.TEACHER_ROWS], batch[contract.TEACHER_COLUMNS]
+        inside = batch[contract.VALID] & (rows < 31)[:, :, None] & (columns < 31)[:, None]
+        np.testing.assert_allclose(warped[inside], batch[contract.IMAGE][inside], atol=1e-5)
+        assert inside.mean() > 0.8
+
+
+# --- Which examples, in which order ----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("without_augmentation")
+def test_every_epoch_is_a_permutation_and_epochs_differ():
+    drawn = [n for batch in batches([make_numbered(range(12))], 9) for n in numbers(batch)]
+    epochs = [drawn[first : first + 12] for first in (0, 12, 24)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(12))
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+@pytest.mark.parametrize("max_cache_bytes", [0, 2**30])
+def test_a_resumed_run_sees_the_same_batches_bit_for_bit(max_cache_bytes):
+    """7 + 10 examples in batches of 4: steps 0 to 7 cross several epochs of the first source."""
+    sources = [make_numbered(range(7)), make_numbered(range(50, 60))]
+    settings = {"mixing": "equal", "max_cache_bytes": max_cache_bytes, "shuffle_buffer": 3, "seed": 5}
+    uninterrupted = batches(sources, 8, **settings)
+    for start_step in (3, 7):
+        resumed = batches(sources, 8 - start_step, start_step=start_step, **settings)
+        for late, batch in zip(uninterrupted[start_step:], resumed, strict=True):
+            for name in batch:
+                np.testing.assert_array_equal(late[name], batch[name])
+
+
+@pytest.mark.parametrize("max_cache_bytes", [0, 2**30])
+def test_threads_do_not_change_a_bit_and_seeds_do(max_cache_bytes):
+    records = make_numbered(range(7))
+    settings = {"max_cache_bytes": max_cache_bytes, "shuffle_buffer": 4}
+    one, more, other = (
+        np.concatenate([batch[contract.IMAGE] for batch in batches([records], 4, **settings, **differing)])
+        for differing in ({"num_threads": 1}, {"num_threads": 0}, {"seed": 1})
+    )
+    np.testing.assert_array_equal(one, more)
+    assert (one != other).any(axis=(1, 2, 3)).mean() > 0.9
+
+
+def test_the_seed_of_an_example_follows_from_its_number_not_from_the_batch():
+    records = make_numbered(range(6))
+    fours = np.concatenate([batch[contract.IMAGE] for batch in batches([records], 3, batch_size=4)])
+    twelve = batches([records], 1, batch_size=12)[0][contract.IMAGE]
+    np.testing.assert_array_equal(fours, twelve)
+
+
+@pytest.mark.usefixtures("without_augmentation")
+def test_equal_mixing_gives_exact_halves_of_every_batch():
+    for batch in batches([make_numbered(range(3)), make_numbered(range(50, 90))], 6, mixing="equal"):
+        assert sum(number >= 45 for number in numbers(batch)) == 2
+
+
+@pytest.mark.usefixtures("without_augmentation")
+def test_mixing_by_size_takes_every_example_once_a_round():
+    # 4 + 12 examples, 8 batches of 4: two rounds of 16.
+    drawn = [n for b in batches([make_numbered(range(4)), make_numbered(range(50, 62))], 8) for n in numbers(b)]
+    assert collections.Counter(drawn) == dict.fromkeys([*range(4), *range(50, 62)], 2)
+    assert sum(number < 50 for number in drawn[:4]) == 1  # a quarter of the first batch
+
+
+@pytest.mark.parametrize(("max_cache_bytes", "passes"), [(2**30, 1), (0, 4)])
+def test_a_cached_source_is_read_once_and_another_once_an_epoch(max_cache_bytes, passes):
+    records = make_numbered(range(8))
+    batches([records], 8, max_cache_bytes=max_cache_bytes)  # 32 examples: 4 epochs
+    assert passes <= records.num_passes <= passes + (passes > 1)  # the pipeline reads ahead
+
+
+def test_the_cache_holds_what_fits():
+    # A 16 x 16 tile: 2048 bytes of S1 and 256 of labels; 4 tiles: 9216.
+    small, large = make_numbered(range(4)), make_numbered(range(5))
+    batches([small, large], 8, max_cache_bytes=9216)
+    assert small.num_passes == 1
+    assert large.num_passes > 1
+
+
+@pytest.mark.parametrize("settings", [{"inputs": "s1+s2"}, {"task": "distillation"}])
+@pytest.mark.parametrize("max_cache_bytes", [0, 2**30])
+@pytest.mark.usefixtures("without_augmentation")
+def test_teachers_and_distillation_use_only_examples_with_s2(settings, max_cache_bytes):
+    records = make_numbered(range(9))
+    for number in (0, 4, 8):
+        records.examples[number][contract.HAS_S2] = np.bool_(False)
+    drawn = [n for batch in batches([records], 6, max_cache_bytes=max_cache_bytes, **settings) for n in numbers(batch)]
+    assert collections.Counter(drawn) == dict.fromkeys([1, 2, 3, 5, 6, 7], 4)
+
+
+def test_a_strategy_splits_a_batch_without_changing_it():
+    records = make_numbered(range(6))
+    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+    strategy = tf.distribute.MirroredStrategy(devices)
+    dataset = input_pipeline.training_dataset([records], batch_size=4, crop_size_px=17)
+    distributed = iter(strategy.experimental_distribute_dataset(dataset))
+    for batch in batches([records], 3):
+        parts = strategy.experimental_local_results(next(distributed)[contract.IMAGE])
+        assert len(parts) == len(devices)
+        np.testing.assert_array_equal(np.concatenate([part.numpy() for part in parts]), batch[contract.IMAGE])
+
+
+# --- Settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "self_distillation"}, "task='self_distillation': not one of supervised, distillation"),
+        ({"inputs": "s2"}, "inputs='s2': not one of s1, s1\\+s2"),
+        ({"mixing": "random"}, "mixing='random': not one of size, equal"),
+        ({"teacher_view": "none"}, "teacher_view='none': not one of same_crop, clean_tile"),
+        ({"task": "distillation", "inputs": "s1+s2"}, "inputs='s1\\+s2': a distilled student looks at 's1'"),
+        ({"batch_size": 0}, "batch_size=0: give at least 1"),
+        ({"start_step": -1}, "start_step=-1: give at least 0"),
+        ({"num_threads": -1}, "num_threads=-1: give at least 0"),
+        ({"mixing": "equal", "batch_size": 5}, "batch_size=5: not a multiple of the 2 sources"),
+        ({"crop_size_px": 18}, "crop_size_px=18: give 1 to 17"),
+        ({"crop_size_px": 0}, "crop_size_px=0: give 1 to 17"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        batches([make_numbered(range(3)), make_numbered(range(3))], 1, **settings)
+
+
+def test_no_sources_and_different_tiles_are_refused():
+    with pytest.raises(UserError, match="datasets is empty"):
+        batches([], 1)
+    with pytest.raises(UserError, match="tiles of different sizes"):
+        batches([make_numbered([0]), make_numbered([0], size_px=32)], 1)
+
+
+def test_a_source_without_s2_names_its_folder():
+    records = FakeRecords([make_example(0, has_s2=False)], path="/data/external/events/1.0.0")
+    with pytest.raises(UserError, match="/data/external/events/1.0.0: split train has no examples with Sentinel-2"):
+        batches([records], 1, task="distillation")
+
+
+# --- Evaluation ------------------------------------------------------------------------------------------------------
+
+
+def evaluation(records, **settings):
+    settings = {"inputs": "s1", "output_stride": 16, "batch_size": 4} | settings
+    return list(input_pipeline.evaluation_dataset(records, "test", **settings).as_numpy_iterator())
+
+
+def test_evaluation_sees_every_chip_once_in_order_and_fills_the_last_batch():
+    got = evaluation(FakeRecords([make_example(number) for number in range(6)]))
+    chip_ids = [chip_id.decode() for batch in got for chip_id in batch[contract.CHIP_ID]]
+    assert chip_ids == [f"chip_{number}" for number in range(6)] + ["", ""]
+    assert [batch[contract.IMAGE].shape for batch in got] == [(4, 17, 17, 2)] * 2
+    assert (got[1][contract.LABEL][2:] == contract.IGNORE_LABEL).all()
+    assert (got[1][contract.IMAGE][2:] == contract.FILL_VALUE).all()
+    assert got[1][contract.EVENT].tolist() == [b"Elsewhere", b"Elsewhere", b"", b""]
+
+
+@pytest.mark.parametrize(("num_examples", "sizes"), [(6, [4, 2]), (8, [4, 4])])
+def test_without_filling_the_last_batch_is_what_is_left(num_examples, sizes):
+    got = evaluation(FakeRecords([make_example(n) for n in range(num_examples)]), pad_to_full_batch=False)
+    assert [len(batch[contract.IMAGE]) for batch in got] == sizes
+
+
+def test_full_batches_need_no_filler():
+    got = evaluation(FakeRecords([make_example(number) for number in range(8)]))
+    assert len(got) == 2
+    assert b"" not in got[1][contract.CHIP_ID]
+
+
+@pytest.mark.parametrize(
+    ("size_px", "output_stride", "padded_px"), [(16, 16, 17), (16, 8, 17), (20, 16, 33), (33, 32, 33)]
+)
+def test_evaluation_pads_to_the_next_size_that_fits(size_px, output_stride, padded_px):
+    example = make_example(0, size_px=size_px)
+    (batch,) = evaluation(FakeRecords([example]), output_stride=output_stride, batch_size=1)
+    image, label = batch[contract.IMAGE][0], batch[contract.LABEL][0]
+    assert image.shape == (padded_px, padded_px, 2)
+    np.testing.assert_array_equal(image[:size_px, :size_px], normalization.network_input("s1", example[contract.S1]))
+    np.testing.assert_array_equal(label[:size_px, :size_px], example[contract.LABEL])
+    assert (label[size_px:] == contract.IGNORE_LABEL).all()
+    assert (label[:, size_px:] == contract.IGNORE_LABEL).all()
+
+
+def test_student_and_teacher_score_the_same_pixels_even_without_s2():
+    records = FakeRecords([spoiled_example(), make_example(1, has_s2=False)])
+    (student,) = evaluation(records, inputs="s1", batch_size=2)
+    (teacher,) = evaluation(records, inputs="s1+s2", batch_size=2)
+    np.testing.assert_array_equal(student[contract.LABEL], teacher[contract.LABEL])
+    # S1 is finite in rows 4 and on, labels end at row 12; the second chip is whole.
+    assert [(label >= 0).sum() for label in student[contract.LABEL]] == [8 * 16, 16 * 16]
+    assert (teacher[contract.IMAGE][1, ..., 2:] == contract.FILL_VALUE).all()
+
+
+def test_more_features_are_passed_on_padded_with_no_data():
+    example = make_example(0)
+    features = (contract.S1, contract.S2, contract.HAS_S2)
+    got = evaluation(FakeRecords([example]), batch_size=2, features=features)[0]
+    assert set(got) == {contract.IMAGE, contract.LABEL, *features}
+    np.testing.assert_array_equal(got[contract.S1][0, :16, :16], example[contract.S1])
+    np.testing.assert_array_equal(got[contract.S2][0, :16, :16], example[contract.S2])
+    assert np.isnan(got[contract.S1][0, 16:]).all()
+    assert np.isnan(got[contract.S1][1]).all()
+    assert not got[contract.S2][:, 16:].any()
+    assert got[contract.S2].dtype == np.int16
+    assert got[contract.HAS_S2].tolist() == [True, False]
