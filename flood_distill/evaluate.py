@@ -12,6 +12,7 @@ from absl import flags
 from flood_distill import cli, contract
 
 cli.define_gin_flags()
+flags.adopt_module_key_flags(cli)  # so that --help shows them
 flags.DEFINE_string("model", None, "A model_dir, an exported SavedModel, or the word otsu.", required=True)
 flags.DEFINE_string("data_dir", None, "Folder of the converted datasets.", required=True)
 flags.DEFINE_string(

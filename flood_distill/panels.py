@@ -87,7 +87,7 @@ def comparison_panel(
     if not chips:
         raise ValueError("comparison_panel needs at least one chip")
     columns = ["Sentinel-1 VV", "Sentinel-2", "Ground truth", *predictions]
-    width, height = CELL_INCHES * len(columns), CELL_INCHES * 1.12 * len(chips) + 0.9
+    width, height = CELL_INCHES * len(columns), CELL_INCHES * 1.04 * len(chips) + 0.8
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(chips), len(columns), squeeze=False)

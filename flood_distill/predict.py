@@ -13,6 +13,7 @@ from absl import flags
 from flood_distill import cli
 
 cli.define_gin_flags()
+flags.adopt_module_key_flags(cli)  # so that --help shows them
 flags.DEFINE_string("model", None, "An exported SavedModel or a model_dir, of a student or a baseline.", required=True)
 flags.DEFINE_multi_string("input", None, "GeoTIFF with VV and VH in dB; repeatable.", required=True)
 flags.DEFINE_string("output_dir", None, "Folder for the maps.", required=True)

@@ -54,7 +54,8 @@ class Predictor(Protocol):
 class OtsuPredictor:
     """Otsu's threshold on VH, tile by tile; the probability is 0 or 1."""
 
-    model = name = OTSU
+    model = OTSU
+    name = "Otsu"
     inputs = contract.INPUT_S1
     threshold = contract.WATER_THRESHOLD
     dataset = source = ""

@@ -11,6 +11,7 @@ from flood_distill import contract, panels
 
 _LONG_SIDE_INCHES = 6.0
 _DPI = 120
+_NODATA_COLOR = (0.93, 0.90, 0.84)  # black, as in Figure 2, would look like dark water here
 
 
 def draw(s1_db: np.ndarray, mask: np.ndarray, title: str, path: Path) -> None:
@@ -23,8 +24,9 @@ def draw(s1_db: np.ndarray, mask: np.ndarray, title: str, path: Path) -> None:
         path: the PNG.
     """
     grey = panels.backscatter_image(s1_db)
+    grey[~np.isfinite(s1_db).all(axis=-1)] = _NODATA_COLOR
     overlay = np.where((mask == contract.WATER)[..., np.newaxis], panels.WATER_COLOR, grey)
-    overlay[mask == contract.MASK_NODATA] = panels.INVALID_COLOR
+    overlay[mask == contract.MASK_NODATA] = _NODATA_COLOR
     height, width = mask.shape
     inches = _LONG_SIDE_INCHES / max(height, width)
     figure = Figure(figsize=(max(2 * width * inches, 5) + 0.3, height * inches + 1.0), layout="constrained")
@@ -34,7 +36,7 @@ def draw(s1_db: np.ndarray, mask: np.ndarray, title: str, path: Path) -> None:
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
     figure.suptitle(title, fontsize=9)
-    entries = (("water", panels.WATER_COLOR), ("no data", panels.INVALID_COLOR))
+    entries = (("water", panels.WATER_COLOR), ("no data", _NODATA_COLOR))
     handles = [Patch(facecolor=color, edgecolor="0.4", label=label) for label, color in entries]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.savefig(path, dpi=_DPI)
