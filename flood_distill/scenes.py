@@ -253,6 +253,7 @@ def _provenance(
     return {
         "input": str(path),
         "input_sha256": _sha256(path),
+        "source": _source(path),
         "input_crs": source.crs,
         "input_size_px": [source.height, source.width],
         "model": predictor.model,
@@ -289,8 +290,8 @@ def _write_cogs(folder: Path, stem: str, provenance: dict) -> None:
 def _title(stem: str, provenance: dict) -> str:
     share = provenance["share_water_of_valid"]
     water = "no valid pixel" if share is None else f"water {share:.1%} of the valid pixels"
-    trained = f"trained on {provenance['model_source']} data" if provenance["model_source"] else ""
-    return f"{stem}\n{provenance['model_name']}, {trained}\n{water}, {provenance['water_area_m2'] / 1e6:.2f} km²"
+    model = f"{provenance['model_name']}, trained on {provenance['model_source']} data"
+    return f"{stem} ({provenance['source']} scene)\n{model}\n{water}, {provenance['water_area_m2'] / 1e6:.2f} km²"
 
 
 def _publish(temporary: Path, output_dir: Path, stem: str, provenance: dict) -> dict:
@@ -305,6 +306,15 @@ def _publish(temporary: Path, output_dir: Path, stem: str, provenance: dict) -> 
     return provenance
 
 
-def _sha256(path: str) -> str:
+def _sha256(path: str) -> str | None:
+    """Returns the SHA-256 of a local file, None for what GDAL reads from elsewhere."""
+    if not Path(path).is_file():
+        return None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _source(path: str) -> str:
+    """Returns ``synthetic`` for a scene in or up to two folders below a folder that is marked so, else ``real``."""
+    marked = any((folder / contract.SYNTHETIC_MARKER).is_file() for folder in Path(path).resolve().parents[:3])
+    return contract.SOURCE_SYNTHETIC if marked else contract.SOURCE_REAL

@@ -71,7 +71,7 @@ def test_aligned_scene_gives_its_own_pixels_back(tmp_path):
     assert provenance["share_nodata"] == pytest.approx(nodata.mean())
     assert provenance["share_water"] == pytest.approx(lake.mean())
     assert provenance["water_area_m2"] == lake.sum() * 16 * 16
-    assert provenance["model_source"] == "synthetic"
+    assert (provenance["model_source"], provenance["source"]) == ("synthetic", "real")
     features = json.loads((tmp_path / "out/event_water.geojson").read_text())["features"]
     assert sum(feature["properties"]["area_m2"] for feature in features) == lake.sum() * 16 * 16
 
@@ -245,6 +245,14 @@ def test_impossible_orders_are_refused_before_any_work(tmp_path, predictor, inpu
     with pytest.raises(UserError, match=message):
         scenes.predict_scenes(predictor, inputs, tmp_path, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_synthetic_scenes_are_marked(tmp_path):
+    (tmp_path / "SYNTHETIC.json").write_text("{}")
+    (tmp_path / "scenes").mkdir()
+    write_scene(tmp_path / "scenes/event.tif")
+    assert predict(tmp_path / "scenes/event.tif", tmp_path / "out") == []
+    assert json.loads((tmp_path / "out/event.json").read_text())["source"] == "synthetic"
 
 
 def test_percent_rounds_and_keeps_no_data():
