@@ -79,6 +79,10 @@ def convert(
             dataset of the other source in its place, another conversion under way, a full disk.
     """
     builder_class, config = _find_builder(dataset)
+    if "://" in os.fspath(data_dir):
+        raise UserError(
+            f"--data_dir={data_dir}: is not a local folder; convert into one and copy the dataset when whole"
+        )
     input_dir, data_dir = Path(input_dir), Path(data_dir)
     if not input_dir.is_dir():
         raise UserError(f"--input_dir={input_dir}: no such folder")
@@ -197,7 +201,7 @@ def _remove_empty(folders: Sequence[Path]) -> None:
     """Removes folders, inner ones first, that a failed conversion has made."""
     for folder in folders:
         config_note = folder / ".config"  # where TFDS keeps the name of the default config
-        if list(folder.iterdir()) == [config_note]:
-            shutil.rmtree(config_note)
         with contextlib.suppress(OSError):
+            if list(folder.iterdir()) == [config_note]:
+                shutil.rmtree(config_note)
             folder.rmdir()

@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import tqdm
+
 from data_prep import tiles
 from data_prep.sen1floods11 import layout
 from data_prep.tiles import Chip, Fault
@@ -64,7 +66,8 @@ def exclude(chips: Sequence[Chip], ground: EvaluationGround) -> tuple[list[Chip]
     """
     held_out = [chip.chip_id for chip in chips if chip.event in ground.events]
     rest = [chip for chip in chips if chip.event not in ground.events]
-    boxes = {chip.chip_id: box for chip in rest if (box := _footprint(chip)) is not None}
+    progress = tqdm.tqdm(rest, desc="Comparing footprints", unit="chip", leave=False, mininterval=1.0)
+    boxes = {chip.chip_id: box for chip in progress if (box := _footprint(chip)) is not None}
     meets = footprints.meets(list(boxes.values()), list(ground.boxes.values()))
     overlapping = {chip_id for chip_id, hit in zip(boxes, meets, strict=True) if hit}
     excluded = {HELD_OUT_EVENT: held_out, MEETS_EVALUATION: sorted(overlapping)}

@@ -215,7 +215,8 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def fault_list(faults: Sequence[Fault]) -> str:
     """Returns one line that counts, then one line a fault."""
     num_chips = len({fault.chip_id for fault in faults})
-    lines = [f"{num_chips} chips are incomplete or damaged; mend these files or leave the chips out by --allow_missing"]
+    are = "chip is" if num_chips == 1 else "chips are"
+    lines = [f"{num_chips} {are} incomplete or damaged; mend these files, or leave them out by --allow_missing"]
     return "\n".join(lines + [f"  {fault}" for fault in faults])
 
 
