@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import gin
@@ -54,21 +53,22 @@ def synthesize(
     target = Path(output_dir)
     sizes = chips.Sizes(num_train, num_validation, num_test, num_bolivia, num_weak, num_external)
     _check_sizes(sizes)
-    if _is_complete(target, sizes) and not overwrite:
+    scene_px = (scene_width_px, scene_height_px)
+    if _is_complete(target, sizes, scene_px) and not overwrite:
         print(f"{target}: this world is complete; --overwrite makes it again")
         return target
     if target.exists() and not overwrite and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--output_dir={target}: holds something else; choose another folder or add --overwrite")
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial.", dir=target.parent))
+    partial = target.parent / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed run
+    partial.mkdir(parents=True)
     try:
         specs = chips.plan(sizes)
-        _write_all(partial, specs, (scene_width_px, scene_height_px), workers)
+        _write_all(partial, specs, scene_px, workers)
         if contact_sheet:
             sheet.write(partial / CONTACT_SHEET, _on_sheet(specs))
-        layout.write_lists(partial, specs, sizes)
-        partial.chmod(0o755)
+        layout.write_lists(partial, specs, sizes, scene_px)
         _replace(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -82,13 +82,13 @@ def _check_sizes(sizes: chips.Sizes) -> None:
             raise UserError(f"synthesize.num_{name}={number}: must lie between 0 and 1000")
 
 
-def _is_complete(target: Path, sizes: chips.Sizes) -> bool:
+def _is_complete(target: Path, sizes: chips.Sizes, scene_px: tuple[int, int]) -> bool:
     marker = target / contract.SYNTHETIC_MARKER
     if not marker.is_file():
         return False
     note = json.loads(marker.read_text())
-    expected = (world.WORLD_VERSION, world.SEED, vars(sizes))
-    return (note.get("world_version"), note.get("seed"), note.get("sizes")) == expected
+    expected = layout.marker(sizes, scene_px)
+    return all(note.get(key) == expected[key] for key in ("world_version", "seed", "sizes", "scene_px"))
 
 
 def _write_all(root: Path, specs: list[chips.Spec], scene_size: tuple[int, int], workers: int) -> None:
@@ -122,10 +122,9 @@ def _on_sheet(specs: list[chips.Spec]) -> list[chips.Spec]:
 
 
 def _replace(partial: Path, target: Path) -> None:
+    old = target.parent / f".{target.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-        target.rename(old / target.name)
-        partial.rename(target)
-        shutil.rmtree(old)
-    else:
-        partial.rename(target)
+        target.rename(old)
+    partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

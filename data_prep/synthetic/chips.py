@@ -133,9 +133,9 @@ def _apply_quirk(spec: Spec, chip: Chip) -> Chip:
 
 
 def make_scene(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the larger Sentinel-1 scene: float32 [2, height, width] dB with NaN edges and truth uint8 [height, width].
+    """Returns the larger scene's S1, float32 [2, height, width] dB with NaN edges, and truth, uint8 [height, width].
 
-    The truth is 255 where the radar has no data.
+    The truth is 1 water, 0 dry, 255 where the radar has no data.
     """
     event = world.SCENE_EVENT
     land = ground.make(event, 0, shape)
@@ -155,9 +155,10 @@ def sample_bilinear(bands: np.ndarray) -> np.ndarray:
     """Samples float32 [bands, 512, 512] at 10 m to [bands, 320, 320] at 16 m."""
     position = _positions()
     low = np.floor(position).astype(int)
-    part = position - low
-    rows = bands[:, low] * (1.0 - part)[:, None] + bands[:, low + 1] * part[:, None]
-    return rows[:, :, low] * (1.0 - part) + rows[:, :, low + 1] * part
+    part = position - low.astype(np.float32)
+    rest = np.float32(1.0) - part
+    rows = bands[:, low] * rest[:, None] + bands[:, low + 1] * part[:, None]
+    return rows[:, :, low] * rest + rows[:, :, low + 1] * part
 
 
 def sample_nearest(mask: np.ndarray) -> np.ndarray:

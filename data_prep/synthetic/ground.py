@@ -63,8 +63,8 @@ def make(event: world.Event, number: int, shape: tuple[int, int], quirk: str = "
         quirk: ``no_water`` and ``all_water`` change the ground; the other quirks do not.
     """
     site = _site(event, number, shape, quirk)
-    above_stream, distance, width = _drainage(site)
-    hills = _hills(site, distance)
+    above_stream, distance, valley, width = _drainage(site)
+    hills = _hills(site, valley)
     above_stream = above_stream + hills
     cover, parcel, step, road = _land_cover(site, hills, distance, width)
     lakes = _lakes(site, hills, step)
@@ -73,10 +73,10 @@ def make(event: world.Event, number: int, shape: tuple[int, int], quirk: str = "
     if quirk == world.NO_WATER:
         height = np.maximum(height, 0.1)
     depth = _stage(site, height) - height
-    emergence = _emergence(site, depth, cover, parcel)
+    permanent = (height < 0) & (depth > 0)
+    emergence = _emergence(site, depth, permanent, cover, parcel)
     water = (depth > 0) & (1.0 - emergence > world.VISIBLE_WATER_SHARE)
     vigour = np.clip(site.day.vigour + 0.14 * parcel + 0.05 * site.noise(600.0), 0.0, 1.0)
-    permanent = (height < 0) & (depth > 0)
     return Ground(
         elevation_m=height + 40.0,
         depth_m=depth,
@@ -108,23 +108,23 @@ def _site(event: world.Event, number: int, shape: tuple[int, int], quirk: str) -
     return _Site(rng, shape, biome, days.draw(event), quirk, share, across, along)
 
 
-def _drainage(site: _Site) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns height above the nearest stream (m), distance to the main river (m) and the river's width (m).
+def _drainage(site: _Site) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Returns, in metres, height above the nearest stream, distances to river and valley axis, the river's width.
 
     A river is the zero line of the distance across the valley, bent by noise of the meander's wavelength.
     """
     width = float(np.clip(site.rng.lognormal(np.log(110.0), 0.6), 40.0, 420.0))
     wavelength = world.MEANDER_WAVELENGTH_IN_WIDTHS * width
-    bend = 450.0 * site.noise(6000.0, 2500.0) + 0.22 * wavelength * site.noise(1.5 * wavelength, 0.6 * wavelength)
-    distance = _line_distance(site.across + bend)
-    brook = _line_distance(2000.0 * site.noise(5000.0, 350.0, 3.2))
-    brook_width = site.rng.uniform(12.0, 45.0)
-    micro = world.MICRO_RELIEF_M * site.noise(2500.0) + world.HAND_FLOODPLAIN_M
+    axis = site.across + 450.0 * site.noise(6000.0, 2500.0)
+    distance = _line_distance(axis + 0.22 * wavelength * site.noise(1.5 * wavelength, 0.6 * wavelength))
+    brook = _line_distance(2000.0 * site.noise(6000.0, 700.0, 3.6))
+    brook_width = site.rng.uniform(5.0, 32.0)
+    micro = world.MICRO_RELIEF_M * site.noise(5000.0, 25.0, world.TERRAIN_SPECTRAL_SLOPE) + world.HAND_FLOODPLAIN_M
     bars = np.sin(2 * np.pi * distance / (world.SCROLL_BAR_SPACING_IN_WIDTHS * width) + site.noise(1500.0, 300.0))
     micro += world.SCROLL_BAR_HEIGHT_M * bars * np.exp(-distance / (8.0 * width))
     height = np.minimum(micro, _channel(distance, width, 4.0))
     height = np.minimum(height, _channel(brook, brook_width, 1.5))
-    return height.astype(np.float32), distance, width
+    return height.astype(np.float32), distance, np.abs(axis), width
 
 
 def _line_distance(field: np.ndarray) -> np.ndarray:
@@ -139,12 +139,12 @@ def _channel(distance: np.ndarray, width: float, depth: float) -> np.ndarray:
     return np.where(offset < 0, -depth * (1.0 - (2 * distance / width) ** 2) - 0.05, 0.12 * offset)
 
 
-def _hills(site: _Site, distance: np.ndarray) -> np.ndarray:
+def _hills(site: _Site, valley: np.ndarray) -> np.ndarray:
     """Height (m) of the hills that rise beside the floodplain."""
     biome = site.biome
-    wall = 1800.0 if biome.relief_m < 200 else 900.0
-    shape = 0.42 * site.noise(9000.0, 60.0, world.TERRAIN_SPECTRAL_SLOPE + 0.8)
-    return (biome.relief_m * np.clip(shape + (distance - biome.floodplain_m) / wall, 0.0, 3.0)).astype(np.float32)
+    shape = world.HILL_ROUGHNESS * site.noise(9000.0, 120.0, world.TERRAIN_SPECTRAL_SLOPE + 0.4)
+    shape += (valley - biome.floodplain_m) / world.VALLEY_WALL_M
+    return (biome.relief_m * np.clip(shape, 0.0, 2.5)).astype(np.float32)
 
 
 def _lakes(site: _Site, hills: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -163,13 +163,14 @@ def _stage(site: _Site, height: np.ndarray) -> float:
     return max(0.0, float(np.quantile(height[::4, ::4], share)))
 
 
-def _emergence(site: _Site, depth: np.ndarray, cover: np.ndarray, parcel: np.ndarray) -> np.ndarray:
-    """Share of the surface covered by plants and roofs that stand out of the water."""
+def _emergence(
+    site: _Site, depth: np.ndarray, permanent: np.ndarray, cover: np.ndarray, parcel: np.ndarray
+) -> np.ndarray:
+    """Share of the surface covered by plants and roofs that stand out of the water; none in rivers and lakes."""
     tall = np.asarray(world.VEGETATION_HEIGHT_M, np.float32)[cover] * np.clip(1.0 + 0.35 * parcel, 0.2, 2.0)
-    wet = np.maximum(depth, 0.0)
-    stems = world.STEM_SHARE * site.day.vigour * (cover != world.SAND) * (depth < 3.0)
-    share = np.clip(1.3 - 1.3 * wet / np.maximum(tall, 0.02), 0.0, 1.0)
-    return np.where(depth > 0, np.maximum(share, stems), 0.0).astype(np.float32)
+    share = np.clip(1.3 - 1.3 * np.maximum(depth, 0.0) / np.maximum(tall, 0.02), 0.0, 1.0)
+    stems = world.STEM_SHARE * site.day.vigour * (cover != world.SAND)
+    return np.where((depth > 0) & ~permanent, np.maximum(share, stems), 0.0).astype(np.float32)
 
 
 def _turbidity(site: _Site, lakes: np.ndarray) -> np.ndarray:
@@ -237,7 +238,7 @@ def _add_towns(site: _Site, hills: np.ndarray, distance: np.ndarray, cover: np.n
     field = site.noise(2400.0, 120.0) - 0.05 * np.minimum(hills, 60.0)
     town = field > noise.threshold_of(field, share)
     cover[town] = world.URBAN
-    if site.rng.random() < 0.35:  # an airfield, a car park, a solar park
+    if site.rng.random() < world.TARMAC_PROBABILITY:  # an airfield, a car park, a solar park
         length, breadth = site.rng.uniform(500.0, 2200.0), site.rng.uniform(45.0, 220.0)
         strip = (np.abs(site.across - site.rng.uniform(-1500, 1500)) < breadth / 2) & (
             np.abs(site.along - site.rng.uniform(-1500, 1500)) < length / 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 from rasterio.warp import transform as transform_points
 
 from data_prep.synthetic import chips, days, world
@@ -66,10 +66,11 @@ def placement(spec: chips.Spec) -> tuple[str, Affine]:
         step = contract.PIXEL_SIZE_M
         west = round((easting + column * world.TILE_SPACING_M) / step) * step
         north = round((northing - row * world.TILE_SPACING_M) / step) * step
-        return crs, from_origin(west, north, step, step)
+        return crs, Affine(step, 0.0, west, 0.0, -step, north)
     west = spec.event.longitude + column * world.CHIP_SPACING_DEGREES
     north = spec.event.latitude - row * world.CHIP_SPACING_DEGREES
-    return "EPSG:4326", from_origin(west, north, world.CHIP_PIXEL_DEGREES, world.CHIP_PIXEL_DEGREES)
+    step = world.CHIP_PIXEL_DEGREES
+    return "EPSG:4326", Affine(step, 0.0, west, 0.0, -step, north)
 
 
 def utm_crs(event: world.Event) -> str:
@@ -83,7 +84,8 @@ def write_scene(root: Path, width: int, height: int) -> None:
     event = world.SCENE_EVENT
     crs = utm_crs(event)
     (easting,), (northing,) = transform_points("EPSG:4326", crs, [event.longitude], [event.latitude])
-    transform = from_origin(round(easting, -1), round(northing, -1), world.CHIP_PIXEL_M, world.CHIP_PIXEL_M)
+    step = world.CHIP_PIXEL_M
+    transform = Affine(step, 0.0, round(easting, -1), 0.0, -step, round(northing, -1))
     s1, water = chips.make_scene((height, width))
     _write(root / SCENES / f"{event.name}_scene_S1.tif", s1, crs, transform, contract.S1_NODATA)
     _write(root / SCENES / f"{event.name}_scene_water.tif", water, crs, transform, contract.MASK_NODATA)
@@ -112,31 +114,39 @@ def _write(path: Path, array: np.ndarray, crs: str, transform: Affine, nodata: f
             target.descriptions = tuple(band.name for band in contract.S1_BANDS)
 
 
-def write_lists(root: Path, specs: list[chips.Spec], sizes: chips.Sizes) -> None:
+def marker(sizes: chips.Sizes, scene_px: tuple[int, int]) -> dict:
+    """Returns what `SYNTHETIC.json` says."""
+    return {
+        "source": contract.SOURCE_SYNTHETIC,
+        "world": "data_prep/synthetic/world.py",
+        "world_version": world.WORLD_VERSION,
+        "seed": world.SEED,
+        "sizes": dict(vars(sizes)),
+        "scene_px": list(scene_px),
+        "note": "Made by data_prep.synthesize; not satellite data. Scores on it say nothing about real floods.",
+    }
+
+
+def write_lists(root: Path, specs: list[chips.Spec], sizes: chips.Sizes, scene_px: tuple[int, int]) -> None:
     """Writes split lists, metadata and the marks of synthetic data."""
     for split, name in SPLIT_FILES.items():
         rows = [f"{s.name}_S1Hand.tif,{s.name}_LabelHand.tif\r\n" for s in specs if s.split == split]
         _write_text(root / SPLITS_DIR / name, "".join(rows))
     _write_metadata(root, [s for s in specs if s.split != "external"])
     _write_external_table(root, [s for s in specs if s.split == "external"])
-    note = {
-        "source": contract.SOURCE_SYNTHETIC,
-        "world": "data_prep/synthetic/world.py",
-        "world_version": world.WORLD_VERSION,
-        "seed": world.SEED,
-        "sizes": vars(sizes),
-        "note": "Made by data_prep.synthesize. Not satellite data: figures measured on it say nothing about real floods.",
-    }
+    note = json.dumps(marker(sizes, scene_px), indent=2) + "\n"
     for folder in (".", SEN1FLOODS11, EXTERNAL, SCENES):
-        _write_text(root / folder / contract.SYNTHETIC_MARKER, json.dumps(note, indent=2) + "\n")
+        _write_text(root / folder / contract.SYNTHETIC_MARKER, note)
 
 
 def _write_metadata(root: Path, specs: list[chips.Spec]) -> None:
     features = []
     for number, event in enumerate(dict.fromkeys(s.event for s in specs), start=1):
         own = [s for s in specs if s.event == event]
-        corners = [placement(s)[1] * (c, r) for s in own for c in (0, 512) for r in (0, 512)]
-        (west, south), (east, north) = np.min(corners, axis=0), np.max(corners, axis=0)
+        places = [placement(s)[1] for s in own]
+        width = world.CHIP_SIZE_PX * world.CHIP_PIXEL_DEGREES
+        west, east = min(p.c for p in places), max(p.c for p in places) + width
+        south, north = min(p.f for p in places) - width, max(p.f for p in places)
         ring = [[west, south], [west, north], [east, north], [east, south], [west, south]]
         properties = {
             "ID": number,
@@ -146,7 +156,7 @@ def _write_metadata(root: Path, specs: list[chips.Spec]) -> None:
             "val_chip": sum(s.split != "weak" for s in own),
             "source": contract.SOURCE_SYNTHETIC,
         }
-        geometry = {"type": "Polygon", "coordinates": [[[float(x), float(y)] for x, y in ring]]}
+        geometry = {"type": "Polygon", "coordinates": [ring]}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     collection = {"type": "FeatureCollection", "name": "Sen1Floods11_Metadata", "features": features}
     _write_text(root / METADATA, json.dumps(collection, indent=1) + "\n")

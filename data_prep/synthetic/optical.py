@@ -24,7 +24,7 @@ def make_sky(
     day: Day, rng: np.random.Generator, shape: tuple[int, int], cover: tuple[float, float], probability: float
 ) -> Sky:
     """Draws clouds; a chip has some with `probability`, over a share of it drawn from `cover`."""
-    haze = np.float32(day.haze) * np.clip(1.0 + 0.6 * noise.fractal(rng, shape, 3.0, 600.0, 20.0), 0.0, 2.5)
+    haze = np.float32(day.haze) * np.clip(1.0 + 0.5 * noise.fractal(rng, shape, 3.4, 600.0, 40.0), 0.0, 2.5)
     if rng.random() >= probability:
         return Sky(haze.astype(np.float32), np.zeros(shape, np.float32))
     field = noise.fractal(rng, shape, 2.7, rng.uniform(120.0, 500.0), 2.0)
@@ -66,9 +66,18 @@ def reflectance(
         light = world.DIFFUSE_SHARE[band] + (1.0 - world.DIFFUSE_SHARE[band]) * direct
         seen = world.PATH_REFLECTANCE[band] + world.TRANSMITTANCE[band] * surface * light
         seen += sky.opacity * (world.CLOUD_SPECTRUM[band] * top - seen)
+        seen = _sample(seen, world.BAND_SAMPLE_PX[band])
         seen += np.float32(world.SENSOR_NOISE) * rng.standard_normal(shape, dtype=np.float32)
         out[index] = np.clip(seen * world.REFLECTANCE_SCALE, 1.0, 20000.0)
     return out
+
+
+def _sample(band: np.ndarray, size: int) -> np.ndarray:
+    """Averages and repeats `size` x `size` pixels, as a coarser band looks on the 10 m grid."""
+    if size == 1:
+        return band
+    rows, columns = (np.minimum(np.arange(length) // size * size + size // 2, length - 1) for length in band.shape)
+    return ndimage.uniform_filter(band, size)[rows][:, columns]
 
 
 def _band_table(band: int) -> np.ndarray:

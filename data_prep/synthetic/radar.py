@@ -72,8 +72,9 @@ def _land_db(ground: Ground, day: Day, band: int, texture: np.ndarray) -> np.nda
     mean = [s.vv_db if band == 0 else s.vh_db for s in world.SCATTERERS]
     tilt = day.incidence_degrees - world.REFERENCE_INCIDENCE_DEGREES
     moist = (day.moisture - 0.5) * world.SOIL_MOISTURE_DB
+    event = day.cover_vv_db if band == 0 else day.cover_vh_db
     table = [
-        m + s.slope_db * tilt + (moist if cover in world.MOIST_COVERS else 0.0)
+        m + event[cover] + s.slope_db * tilt + (moist if cover in world.MOIST_COVERS else 0.0)
         for cover, (m, s) in enumerate(zip(mean, world.SCATTERERS, strict=True))
     ]
     parcel = np.array([s.parcel_db for s in world.SCATTERERS], np.float32)[ground.cover]
@@ -121,6 +122,7 @@ def _terrain_db(ground: Ground, day: Day) -> np.ndarray:
 def _measure(mean_db: np.ndarray, day: Day, rng: np.random.Generator) -> np.ndarray:
     """What the instrument makes of a mean: blur of the resolution cell, speckle, noise and its subtraction."""
     mean = ndimage.gaussian_filter(_power(mean_db), world.RESOLUTION_SIGMA_PX, truncate=3.0)
+    mean += float(_power(np.float32(world.AMBIGUITY_DB))) * mean.mean() + _power(np.float32(world.RESIDUAL_DB))
     floor = np.float32(10.0 ** (day.noise_floor_db / 10.0))
     power = (mean + floor) * speckle(rng, mean.shape) - floor
     residue = np.float32(world.NOISE_RESIDUE) * floor

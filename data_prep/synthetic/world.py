@@ -21,14 +21,18 @@ SCENE_WIDTH_PX = 1400
 SCENE_HEIGHT_PX = 1100
 
 # --- Sentinel-1 IW GRD -----------------------------------------------------------------------------------------------
-LOOKS = 4.4  # Sentinel-1 Product Definition (MPC-0239), IW GRD high resolution: ENL 4.4
+# Sentinel-1 Product Definition (MPC-0239), IW GRD high resolution: ENL 4.4 before terrain correction, which then
+# interpolates bilinearly at any offset: variance x (1 - (1 - r) / 3)^2 = 0.73 if neighbours correlate by r = 0.57.
+LOOKS = 6.0
 # Spacing 10 m against a resolution of 20 x 22 m (same source): neighbours correlate at about 0.6. A Gaussian of this
 # sigma gives exp(-1 / (4 sigma^2)) = 0.64 at a lag of one pixel.
 RESOLUTION_SIGMA_PX = 0.75
-# Noise equivalent sigma nought: specification -22 dB or better (ESA Sentinel-1 performance guide); -24 to -28 dB over
-# most of the swath in the annual performance reports. Thermal noise is subtracted on average, its speckle stays.
-NOISE_FLOOR_DB = (-28.0, -24.5)
-NOISE_RESIDUE = 0.04  # share of the noise floor below which subtracted power is bent to stay positive (chosen)
+# Noise equivalent sigma nought: specification -22 dB or better (ESA Sentinel-1 performance guide), in flight several dB
+# better and best in mid-swath. Thermal noise is subtracted on average, its speckle stays.
+NOISE_FLOOR_DB = (-31.5, -27.5)
+NOISE_RESIDUE = 0.10  # share of the noise floor below which subtracted power is bent to stay positive (chosen)
+AMBIGUITY_DB = -22.0  # power of the surroundings that folds into every pixel (same guide: distributed targets)
+RESIDUAL_DB = -32.5  # what inexact noise subtraction leaves on the darkest surfaces, both bands (chosen)
 INCIDENCE_DEGREES = (31.0, 45.0)  # IW swath, 29.1 to 46.0 degrees (Product Definition)
 REFERENCE_INCIDENCE_DEGREES = 38.0
 # Local incidence changes by this much over a metre of ground range: (46 - 29.1) degrees / 250 km.
@@ -60,21 +64,21 @@ COVER_NAMES = ("forest", "grass", "crop", "ploughed", "smooth soil", "sand", "sh
 
 # Angle slopes: forest -0.1, vegetation -0.13, bare soil -0.2 dB/degree (Ulaby & Dobson 1989, C-band statistics).
 SCATTERERS = (
-    # Rainforest gamma nought VV -6.5, VH -12.5 dB (Hawkins et al. 2018, Sentinel-1 Amazon calibration): sigma -7.5, -13.5.
+    # Rainforest gamma nought VV -6.5, VH -12.5 dB over the Amazon (Hawkins et al. 2018): sigma nought -7.5, -13.5.
     Scatterer(-7.9, -13.8, 0.6, 0.3, -0.10),
     # Grassland VV -10 to -14, VH -16 to -21 (Torbick et al. 2017; Ulaby & Dobson 1989).
-    Scatterer(-11.6, -18.2, 1.1, 0.5, -0.13),
+    Scatterer(-10.9, -17.4, 1.1, 0.4, -0.13),
     # Cereals and maize over a season VV -8 to -14, VH -14 to -20 (Veloso et al. 2017).
-    Scatterer(-10.6, -16.6, 1.6, 0.3, -0.13),
+    Scatterer(-10.0, -16.2, 1.5, 0.3, -0.13),
     # Rough bare soil VV -8 to -13, VH -18 to -22 (Veloso et al. 2017; Baghdadi et al. 2016).
-    Scatterer(-10.8, -19.4, 1.4, 0.4, -0.20),
+    Scatterer(-10.2, -18.9, 1.4, 0.4, -0.20),
     # Seed beds and slaked soil, rms height under 1 cm: VV -14 to -18, VH -22 to -27 (Baghdadi et al. 2016; the
     # look-alikes of Martinis et al. 2015).
     Scatterer(-15.8, -24.4, 1.6, 0.4, -0.22),
-    # Dry sand and dry lake beds VV -17 to -24, VH below -26: as dark as water (Martinis et al. 2018, Sand Exclusion Layer).
+    # Dry sand and lake beds VV -17 to -24, VH below -26, as dark as water (Martinis et al. 2018, Sand Exclusion Layer).
     Scatterer(-19.6, -28.0, 1.6, 0.8, -0.25),
     # Savanna and dry shrub VV -12 to -15, VH -19 to -23 (Ulaby & Dobson 1989).
-    Scatterer(-13.0, -20.4, 1.2, 0.8, -0.13),
+    Scatterer(-12.2, -19.4, 1.2, 0.7, -0.13),
     # Towns VV -2 to -8, VH -9 to -15 with bright single buildings (Koppel et al. 2017).
     Scatterer(-6.0, -13.4, 1.0, 2.8, -0.05),
     # Asphalt: specular, VV -17 to -22, VH below -26 (Ulaby & Dobson 1989, roads).
@@ -90,7 +94,7 @@ MOIST_COVERS = (GRASS, PLOUGHED, SMOOTH_SOIL, SHRUB)
 WATER_VV_DB = (-28.3, 14.0, -0.50)
 # Open water, VH: sigma = a + b U, Vachon & Wolfe 2011 (RADARSAT-2), no clear change with incidence.
 WATER_VH_DB = (-35.6, 0.59)
-WIND_RANGE_MS = (0.6, 12.0)
+WIND_RANGE_MS = (1.0, 12.0)
 WIND_GUST_SIGMA = 0.38  # log standard deviation of patches over a chip (chosen: cat's paws of a factor 1.5)
 WIND_PATCH_M = (500.0, 4000.0)
 # Short fetch: wind waves of a few centimetres need some 100 m of open water; sheltered water keeps this share.
@@ -105,7 +109,10 @@ VEGETATION_HEIGHT_M = (12.0, 0.25, 0.55, 0.05, 0.02, 0.02, 0.7, 6.0, 0.02)  # by
 VISIBLE_WATER_SHARE = 0.5  # truth is open water: more than half of the pixel's surface
 
 # --- Terrain and water -----------------------------------------------------------------------------------------------
-TERRAIN_SPECTRAL_SLOPE = 2.6  # 2-D power k^-2b: fractal dimension near 2.3 (Turcotte 1997, ch. 7)
+TERRAIN_SPECTRAL_SLOPE = 3.4  # 2-D power k^-3.4: Hurst exponent 0.7, fractal dimension 2.3 (Turcotte 1997, ch. 7)
+HILL_ROUGHNESS = 0.35  # of the biome's relief (chosen: mountain slopes have a median of 15 to 20 degrees)
+VALLEY_WALL_M = 2200.0  # over which the land rises by the biome's relief (chosen)
+TARMAC_PROBABILITY = 0.15  # of a chip to hold an airfield, car park or solar park (chosen)
 MEANDER_WAVELENGTH_IN_WIDTHS = 10.9  # Leopold & Wolman 1960: wavelength 10.9 w^1.01
 SCROLL_BAR_SPACING_IN_WIDTHS = 0.9  # ridges of a migrating meander, about a channel width apart (Strick et al. 2018)
 SCROLL_BAR_HEIGHT_M = 0.5
@@ -152,7 +159,7 @@ BIOMES = {
     "savanna": Biome(35, 1500, 0.18, 0.15, 0.42, 0.04, 0.02, 0.20, 0.20, 130, 0.006, 0.45, 1.1),
     "arid": Biome(70, 1300, 0.02, 0.22, 0.48, 0.14, 0.02, 0.26, 0.24, 160, 0.004, 0.15, 1.3),
     "rainforest": Biome(45, 1600, 0.62, 0.12, 0.00, 0.02, 0.02, 0.08, 0.10, 150, 0.012, 0.60, 0.85),
-    "mountains": Biome(620, 320, 0.34, 0.18, 0.14, 0.03, 0.03, 0.12, 0.16, 110, 0.004, 0.45, 1.0),
+    "mountains": Biome(300, 350, 0.34, 0.18, 0.14, 0.03, 0.03, 0.12, 0.16, 110, 0.004, 0.45, 1.0),
     "chaco": Biome(8, 2600, 0.36, 0.22, 0.12, 0.02, 0.01, 0.12, 0.14, 420, 0.022, 0.30, 0.95),
 }
 
@@ -170,18 +177,23 @@ class Conditions:
         haze: optical share of haze over the whole image.
         bias_db: calibration and seasonal offset common to land, standard deviation (absolute accuracy 1 dB at three
             sigma, ESA performance guide, plus season).
+        cover_db: standard deviation between events of a land cover's own mean: species, structure and season; half the
+            half width of the ranges quoted at `SCATTERERS`, which are such differences between sites and dates.
+        cover_vh_db: the same for what VH does on its own.
         flood: shape of the flooded share, which is `flood_max` x u^`flood_power` for u uniform over chips.
     """
 
-    wind_ms: float = 3.6
+    wind_ms: float = 4.0
     moisture: tuple[float, float] = (0.1, 1.0)
     vigour: tuple[float, float] = (0.45, 1.0)
     turbidity: tuple[float, float] = (0.1, 1.0)
     sun_elevation_degrees: tuple[float, float] = (32.0, 68.0)
     haze: tuple[float, float] = (0.0, 0.12)
     bias_db: float = 0.6
-    flood_max: float = 0.36
-    flood_power: float = 2.4
+    cover_db: float = 1.2
+    cover_vh_db: float = 0.6
+    flood_max: float = 0.27
+    flood_power: float = 2.6
 
 
 CONDITIONS = Conditions()
@@ -198,12 +210,12 @@ SPECTRA = (
     (0.140, 0.180, 0.240, 0.290, 0.310, 0.325, 0.335, 0.345, 0.355, 0.355, 0.410, 0.430, 0.380),  # sand
     (0.050, 0.062, 0.090, 0.105, 0.140, 0.190, 0.215, 0.225, 0.240, 0.240, 0.300, 0.270, 0.190),  # shrub
     (0.095, 0.110, 0.130, 0.145, 0.155, 0.175, 0.190, 0.195, 0.205, 0.205, 0.230, 0.225, 0.200),  # urban
-    (0.065, 0.070, 0.080, 0.088, 0.092, 0.096, 0.100, 0.104, 0.108, 0.108, 0.125, 0.130, 0.120),  # tarmac
+    (0.065, 0.070, 0.080, 0.090, 0.096, 0.103, 0.110, 0.118, 0.124, 0.124, 0.140, 0.145, 0.130),  # tarmac
 )
 # Clear lake and muddy flood water: near-infrared rises with suspended matter until NDWI fails (Doxaran et al. 2002;
 # Feyisa et al. 2014 for low-albedo and turbid errors of the indices).
 CLEAR_WATER = (0.025, 0.025, 0.025, 0.013, 0.010, 0.006, 0.005, 0.004, 0.003, 0.003, 0.002, 0.002, 0.001)
-TURBID_WATER = (0.055, 0.075, 0.120, 0.165, 0.170, 0.125, 0.125, 0.120, 0.095, 0.060, 0.020, 0.018, 0.010)
+TURBID_WATER = (0.055, 0.075, 0.118, 0.165, 0.175, 0.160, 0.158, 0.155, 0.130, 0.080, 0.025, 0.020, 0.012)
 CLOUD_SPECTRUM = (0.66, 0.64, 0.62, 0.63, 0.63, 0.63, 0.63, 0.62, 0.62, 0.45, 0.06, 0.40, 0.30)  # water clouds
 VEGETATED = (FOREST, GRASS, CROP, SHRUB)
 SENESCENT = (0.060, 0.075, 0.110, 0.145, 0.170, 0.210, 0.235, 0.250, 0.270, 0.270, 0.330, 0.310, 0.210)  # dry plants
@@ -215,18 +227,20 @@ TRANSMITTANCE = (0.76, 0.81, 0.87, 0.91, 0.92, 0.93, 0.94, 0.94, 0.95, 0.40, 0.0
 DIFFUSE_SHARE = (0.36, 0.30, 0.22, 0.17, 0.15, 0.13, 0.12, 0.11, 0.10, 0.10, 0.10, 0.06, 0.05)
 CLOUD_BASE_M = (700.0, 2200.0)  # cumulus over land (chosen)
 CLOUD_COVER = (0.04, 0.55)  # of a cloudy hand or weak chip
-EXTERNAL_CLOUD_COVER = (0.01, 0.22)  # the paper keeps images under 12 % cloud; tiles vary about their image
+EXTERNAL_CLOUD_COVER = (0.01, 0.20)  # the paper keeps images under 12 % cloud; tiles vary about their image
 SENSOR_NOISE = 0.0015  # reflectance, from SNR 150 to 180 at reference radiance (Drusch et al. 2012)
 REFLECTANCE_SCALE = 10000
+# Pixels of 10 m that one sample covers: bands of 10, 20 and 60 m (Drusch et al. 2012).
+BAND_SAMPLE_PX = (6, 1, 1, 1, 2, 2, 2, 1, 2, 6, 6, 2, 2)
 
 # --- Labels ----------------------------------------------------------------------------------------------------------
 NDVI_MAX = 0.2  # Sen1Floods11 (Bonafilia et al. 2020): expert thresholds on NDVI and MNDWI
 MNDWI_MIN = 0.3
 NDWI_MIN = 0.0  # architecture.md: the paper gives no threshold, NDWI > 0 is the usual one (McFeeters 1996)
-CLOUD_MASK_BLUE = 0.42  # opaque clouds alone leave the Sen1Floods11 weak label; thin ones and shadows stay (chosen)
-HAND_SMOOTHING_PX = 1.0  # an outline drawn by hand (chosen)
-HAND_JITTER = 0.16  # wobble of the outline, in units of the smoothed mask
-HAND_SMALLEST_PX = 12  # smaller ponds are not drawn: 0.12 ha (chosen)
+CLOUD_MASK_BLUE = 0.50  # opaque clouds alone leave the Sen1Floods11 weak label; thin ones and shadows stay (chosen)
+HAND_SMOOTHING_PX = 0.8  # an outline drawn by hand (chosen)
+HAND_JITTER = 0.10  # wobble of the outline, in units of the smoothed mask
+HAND_SMALLEST_PX = 8  # smaller ponds are not drawn: 0.08 ha (chosen)
 HAND_CLOUD_OPACITY = 0.22  # clouds thicker than this hide the ground from the labeller
 
 # --- Awkward chips ---------------------------------------------------------------------------------------------------
