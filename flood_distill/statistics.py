@@ -90,9 +90,9 @@ def iou(counts: Counts) -> float:
 
 
 def chip_iou(counts: Counts) -> float:
-    """Returns the IoU of one chip: 1 without water in label and prediction (as the original Sen1Floods11 notebook),
+    """Returns the IoU of one chip, NaN without any scored pixel.
 
-    NaN without any scored pixel.
+    A chip without water in label and prediction counts 1, as in the original Sen1Floods11 notebook.
     """
     if counts.scored_pixels == 0:
         return math.nan
