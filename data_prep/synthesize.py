@@ -13,6 +13,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write the world
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is in the folder.")
 _WORKERS = flags.DEFINE_integer("workers", 0, "Processes; 0 means one a core, at most 8. The result is the same.")
 cli.define_gin_flags()
+flags.adopt_module_key_flags(cli)
 
 
 def main(argv: list[str]) -> None:

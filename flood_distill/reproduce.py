@@ -16,7 +16,8 @@ from pathlib import Path
 import gin
 from absl import flags
 
-from data_prep.synthetic import layout, world
+from data_prep.synthetic import layout
+from data_prep.synthetic import world as physics
 from flood_distill import cli, contract, files, stages, table1, work_dir
 from flood_distill.errors import UserError
 from flood_distill.stages import Stage
@@ -25,6 +26,7 @@ from flood_distill.stages import Stage
 _TRAINING_ORDER = (table1.TEACHER, table1.HAND, table1.STUDENT, table1.WEAK, table1.WEAK_EXTERNAL)
 
 cli.define_gin_flags()
+flags.adopt_module_key_flags(cli)
 flags.DEFINE_string("data_dir", "", "Folder of converted datasets; without it the synthetic world is made and used.")
 flags.DEFINE_string("work_dir", None, "Folder for everything that is made.", required=True)
 FLAGS = flags.FLAGS
@@ -40,6 +42,7 @@ def reproduce(
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     num_parallel: int = 1,
     threads: int = 0,
+    world: Sequence[str] = (),
 ) -> Path:
     """Runs every stage that is not done yet and returns the report's path.
 
@@ -51,6 +54,7 @@ def reproduce(
         seeds: one run of every trained row for each (the paper: 5 runs); student i has teacher i.
         num_parallel: stages that run at once; more than one only on a CPU.
         threads: CPU threads of each training; 1 makes it bit-reproducible; 0 leaves it to TensorFlow.
+        world: bindings for data_prep.synthesize, such as ``synthesize.num_train=24``.
 
     Raises:
         UserError: if a stage fails or the folder holds a run with other settings.
@@ -61,7 +65,7 @@ def reproduce(
     overrides += [f"--threads={threads}"] if threads else []
     settings = _digest(gin_files, gin_params)
 
-    todo = [] if data_dir else _data_stages(work)
+    todo = [] if data_dir else _data_stages(work, world)
     data_dir = data_dir or str(work / work_dir.DATA)
     for seed in seeds:
         todo += _training_stages(work, data_dir, seed, overrides, settings, synthetic=bool(todo))
@@ -75,9 +79,10 @@ def reproduce(
     return work / work_dir.REPORT_MD
 
 
-def _data_stages(work: Path) -> list[Stage]:
+def _data_stages(work: Path, world: Sequence[str]) -> list[Stage]:
     world_dir, data = work / work_dir.WORLD, work / work_dir.DATA
-    made = [Stage("synthesize", ("data_prep.synthesize", f"--output_dir={world_dir}"))]
+    bindings = [f"--gin_param={binding}" for binding in world]
+    made = [Stage("synthesize", ("data_prep.synthesize", *bindings, f"--output_dir={world_dir}"))]
     for dataset in (contract.HAND, contract.EXTERNAL, contract.WEAK):
         folder = world_dir / dataset.split("/")[0]
         command = ("data_prep.convert", f"--dataset={dataset}", f"--input_dir={folder}", f"--data_dir={data}")
@@ -141,7 +146,7 @@ def _output_stages(work: Path, seed: int, synthetic: bool) -> list[Stage]:
     )
     made = [Stage(f"export_{student}", command, (f"train_{student}",))]
     if synthetic:
-        scene = f"{world.SCENE_EVENT.name}_scene_S1.tif"
+        scene = f"{physics.SCENE_EVENT.name}_scene_S1.tif"
         command = (
             "flood_distill.predict",
             f"--model={exported}",

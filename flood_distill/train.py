@@ -11,6 +11,7 @@ from absl import flags
 from flood_distill import cli
 
 cli.define_gin_flags()
+flags.adopt_module_key_flags(cli)
 flags.DEFINE_string("data_dir", None, "Folder of the converted datasets.", required=True)
 flags.DEFINE_string("model_dir", None, "Folder of the run: checkpoints, best weights, logs.", required=True)
 flags.DEFINE_string("teacher_model_dir", "", "model_dir of the frozen teacher; distillation needs it.")

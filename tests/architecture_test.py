@@ -26,7 +26,10 @@ def _sources(folder):
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     [
-        ("flood_distill/models", {"keras", "numpy", "flood_distill.models", "flood_distill.contract", "flood_distill.sizes"}),
+        (
+            "flood_distill/models",
+            {"keras", "numpy", "flood_distill.models", "flood_distill.contract", "flood_distill.sizes"},
+        ),
         ("flood_distill/losses", {"keras", "flood_distill.losses", "flood_distill.contract"}),
         ("flood_distill/metrics", {"keras", "flood_distill.metrics", "flood_distill.contract"}),
         (
@@ -53,7 +56,9 @@ def test_nothing_imports_upwards():
         assert not [name for name in _imports(path) if name.startswith("data_prep")], path
     outputs = ("evaluation", "export_model", "scenes", "predictor", "report", "reproduce", "panels")
     for path in _sources("flood_distill/training"):
-        upwards = [name for name in _imports(path) if name.startswith("flood_distill.") and name.split(".")[1] in outputs]
+        upwards = [
+            name for name in _imports(path) if name.startswith("flood_distill.") and name.split(".")[1] in outputs
+        ]
         assert not upwards, path
 
 

@@ -1,6 +1,6 @@
 """Derives every BUILD file from the imports of the sources: one target a file, deps equal to the imports.
 
-    python tests/build_files.py     # writes the BUILD files; tests/build_files_test.py checks them
+python tests/build_files.py     # writes the BUILD files; tests/build_files_test.py checks them
 """
 
 import ast
@@ -79,7 +79,7 @@ def _deps(path: Path) -> set[str]:
 
 
 def _label(importer: Path, module: str) -> str | None:
-    """Label of the file that `module` (perhaps with a name in it at the end) lives in; None for the standard library."""
+    """Label of the file that `module` (perhaps with a name in it at the end) lives in; None if it is no dependency."""
     parts = module.split(".")
     for base in (ROOT, importer.parent):
         for end in range(len(parts), 0, -1):
