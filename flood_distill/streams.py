@@ -55,21 +55,36 @@ class OnePass:
         """Memory that all examples take, decoded."""
         return self.num_examples * sum(spec.shape.num_elements() * spec.dtype.size for spec in self.specs.values())
 
-    def load(self) -> Example:
-        """Reads all examples into memory: one tensor [num_examples, ...] a feature. Takes twice their size meanwhile.
+    def load(self) -> dict[str, tf.Variable]:
+        """Reads all examples into memory: [num_examples, ...] a feature.
+
+        In variables, because tf.data copies the tensors that a dataset holds and because they fill chunk by chunk: the
+        peak is one chunk above what stays.
 
         Raises:
             UserError: if the examples differ in size or their number is not the promised one.
         """
         with tf.device("/cpu:0"):
+            memory = {
+                name: tf.Variable(tf.zeros([self.num_examples, *spec.shape], spec.dtype), trainable=False)
+                for name, spec in self.specs.items()
+            }
             try:
-                chunks = list(self.dataset.batch(_CHUNK))
+                num_read = self._fill(memory)
             except tf.errors.InvalidArgumentError as error:
                 raise UserError(f"{self._name} has examples of different sizes; convert it anew") from error
-            loaded = {name: tf.concat([chunk.pop(name) for chunk in chunks], axis=0) for name in self.specs}
-        if any(len(tensor) != self.num_examples for tensor in loaded.values()):
+        if num_read != self.num_examples:
             raise UserError(f"{self._name} does not hold the {self.num_examples} examples it promises; convert it anew")
-        return loaded
+        return memory
+
+    def _fill(self, memory: dict[str, tf.Variable]) -> int:
+        num_read = 0
+        for chunk in self.dataset.take(self.num_examples).batch(_CHUNK):
+            size = len(next(iter(chunk.values())))
+            for name, tensor in chunk.items():
+                memory[name].scatter_update(tf.IndexedSlices(tensor, tf.range(num_read, num_read + size)))
+            num_read += size
+        return num_read
 
 
 def mix(
@@ -115,7 +130,7 @@ def cached_stream(one_pass: OnePass, seed: tf.Tensor, start: int) -> tf.data.Dat
         seed: int64 [2].
         start: position in the stream of the first example.
     """
-    tensors = one_pass.load()
+    memory = one_pass.load()
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
         numbers = tf.range(one_pass.num_examples, dtype=tf.int64)
@@ -124,7 +139,7 @@ def cached_stream(one_pass: OnePass, seed: tf.Tensor, start: int) -> tf.data.Dat
         return tf.data.Dataset.from_tensor_slices(shuffled)
 
     def look_up(number: tf.Tensor) -> Example:
-        return {name: tf.gather(tensor, number) for name, tensor in tensors.items()}
+        return {name: tf.gather(variable, number) for name, variable in memory.items()}
 
     return _epochs(order, one_pass.num_examples, start).map(look_up)
 

@@ -315,6 +315,13 @@ def test_no_sources_and_different_tiles_are_refused():
         batches([make_numbered([0]), make_numbered([0], size_px=32)], 1)
 
 
+def test_a_source_that_is_not_what_it_promises_names_its_folder(monkeypatch):
+    records = make_numbered(range(5), path="/data/hand")
+    monkeypatch.setattr(records, "num_examples", lambda split: 6)
+    with pytest.raises(UserError, match="/data/hand: split train does not hold the 6 examples it promises"):
+        batches([records], 1)
+
+
 def test_a_source_without_s2_names_its_folder():
     records = FakeRecords([make_example(0, has_s2=False)], path="/data/external/events/1.0.0")
     with pytest.raises(UserError, match="/data/external/events/1.0.0: split train has no examples with Sentinel-2"):
