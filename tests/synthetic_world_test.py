@@ -199,7 +199,8 @@ def test_the_default_world_holds_every_awkward_chip():
         quirks.setdefault(spec.split, []).append(spec.quirk)
     every = {world.NO_LABEL, world.NO_RADAR, world.SWATH_EDGE, world.NO_WATER, world.ALL_WATER}
     assert every <= set(quirks["train"])
-    assert every <= set(quirks["test"])
+    assert every - {world.ALL_WATER} <= set(quirks["test"])
+    assert world.ALL_WATER in quirks["external"]
     assert world.SWATH_EDGE in quirks["bolivia"]
 
 
@@ -300,7 +301,7 @@ def test_shadow_and_mud_mislead_ndwi():
     assert (labels.external_weak_label(shaded)[~water] == 1).mean() > 0.5
     muddy = dataclasses.replace(_flat_ground(water), turbidity=ones)
     s2 = optical.reflectance(muddy, day, optical.Sky(zeros, zeros), noise.generator("test", "m"), bands)
-    assert (labels.external_weak_label(s2)[water] == 0).mean() > 0.5
+    assert (labels.external_weak_label(s2)[water] == 0).mean() > 0.1
 
 
 def test_weak_label_is_no_data_where_the_image_is():

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from flood_distill import contract
 from flood_distill.metrics import confusion
+from flood_distill.models import deeplab
 from flood_distill.training.objectives import Objective
 
 LOSS = "loss"  # data term of the global batch, averaged over the weight of its pixels
@@ -47,7 +48,7 @@ class Trainer:
         self._objective = objective
         self._regularizer = regularizer
         self._seed = seed
-        self._dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate > 0]
+        self._dropouts = deeplab.dropout_layers(model)
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             # Keras 3's own counter is no tf.Variable.
