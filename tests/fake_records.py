@@ -70,6 +70,15 @@ def make_example(number: int, size_px: int = 16, has_s2: bool = True) -> dict[st
     }
 
 
+def make_spoiled() -> dict[str, np.ndarray]:
+    """A 16 x 16 example with gaps: S1 has no data in rows 0 to 3, S2 in columns 0 to 3; the label is -1 in rows 12 and on."""
+    example = make_example(0)
+    example[contract.S1][:4] = contract.S1_NODATA
+    example[contract.S2][:, :4] = contract.S2_NODATA
+    example[contract.LABEL][12:] = contract.IGNORE_LABEL
+    return example
+
+
 def make_numbered(numbers: Sequence[int], size_px: int = 16, path: str = "memory") -> FakeRecords:
     """Records whose examples hold one value all over: VV = -20 + number / 100 dB, B4 = number."""
     examples = []

@@ -1,11 +1,11 @@
-"""Batches: what reaches the networks, in which order, and that a resumed run sees the same."""
+"""Training batches: what reaches the networks, in which order, and that a resumed run sees the same."""
 
 import collections
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from fake_records import FakeRecords, make_example, make_numbered
+from fake_records import FakeRecords, make_example, make_numbered, make_spoiled
 
 from flood_distill import augmentation, contract, input_pipeline, normalization
 from flood_distill.errors import UserError
@@ -107,17 +107,8 @@ def test_every_orientation_occurs(without_jitter):
     assert len(seen) == 4
 
 
-def spoiled_example():
-    """S1 has no data in rows 0 to 3, S2 in columns 0 to 3; the label is -1 in rows 12 and on."""
-    example = make_example(0)
-    example[contract.S1][:4] = NAN
-    example[contract.S2][:, :4] = 0
-    example[contract.LABEL][12:] = contract.IGNORE_LABEL
-    return example
-
-
 def test_what_counts_for_a_student_a_teacher_and_in_distillation(without_augmentation):
-    records = FakeRecords([spoiled_example()])
+    records = FakeRecords([make_spoiled()])
     settings = {"batch_size": 1, "crop_size_px": 17}
     s1_valid, s2_valid, labelled = (np.zeros((17, 17), bool) for _ in range(3))
     s1_valid[4:16, :16] = s2_valid[:16, 4:16] = labelled[:12, :16] = True
@@ -135,7 +126,7 @@ def test_what_counts_for_a_student_a_teacher_and_in_distillation(without_augment
 
 
 def test_no_data_stays_out_through_all_of_augmentation():
-    example = spoiled_example()
+    example = make_spoiled()
     other = {name: np.copy(value) for name, value in example.items()}
     other[contract.S1][:4] = np.inf  # no more valid than NaN
     for first, second in zip(*(batches([FakeRecords([e])], 4, inputs="s1+s2") for e in (example, other)), strict=True):
@@ -326,71 +317,3 @@ def test_a_source_without_s2_names_its_folder():
     records = FakeRecords([make_example(0, has_s2=False)], path="/data/external/events/1.0.0")
     with pytest.raises(UserError, match="/data/external/events/1.0.0: split train has no examples with Sentinel-2"):
         batches([records], 1, task="distillation")
-
-
-# --- Evaluation ------------------------------------------------------------------------------------------------------
-
-
-def evaluation(records, **settings):
-    settings = {"inputs": "s1", "output_stride": 16, "batch_size": 4} | settings
-    return list(input_pipeline.evaluation_dataset(records, "test", **settings).as_numpy_iterator())
-
-
-def test_evaluation_sees_every_chip_once_in_order_and_fills_the_last_batch():
-    got = evaluation(FakeRecords([make_example(number) for number in range(6)]))
-    chip_ids = [chip_id.decode() for batch in got for chip_id in batch[contract.CHIP_ID]]
-    assert chip_ids == [f"chip_{number}" for number in range(6)] + ["", ""]
-    assert [batch[contract.IMAGE].shape for batch in got] == [(4, 17, 17, 2)] * 2
-    assert (got[1][contract.LABEL][2:] == contract.IGNORE_LABEL).all()
-    assert (got[1][contract.IMAGE][2:] == contract.FILL_VALUE).all()
-    assert got[1][contract.EVENT].tolist() == [b"Elsewhere", b"Elsewhere", b"", b""]
-
-
-@pytest.mark.parametrize(("num_examples", "sizes"), [(6, [4, 2]), (8, [4, 4])])
-def test_without_filling_the_last_batch_is_what_is_left(num_examples, sizes):
-    got = evaluation(FakeRecords([make_example(n) for n in range(num_examples)]), pad_to_full_batch=False)
-    assert [len(batch[contract.IMAGE]) for batch in got] == sizes
-
-
-def test_full_batches_need_no_filler():
-    got = evaluation(FakeRecords([make_example(number) for number in range(8)]))
-    assert len(got) == 2
-    assert b"" not in got[1][contract.CHIP_ID]
-
-
-@pytest.mark.parametrize(
-    ("size_px", "output_stride", "padded_px"), [(16, 16, 17), (16, 8, 17), (20, 16, 33), (33, 32, 33)]
-)
-def test_evaluation_pads_to_the_next_size_that_fits(size_px, output_stride, padded_px):
-    example = make_example(0, size_px=size_px)
-    (batch,) = evaluation(FakeRecords([example]), output_stride=output_stride, batch_size=1)
-    image, label = batch[contract.IMAGE][0], batch[contract.LABEL][0]
-    assert image.shape == (padded_px, padded_px, 2)
-    np.testing.assert_array_equal(image[:size_px, :size_px], normalization.network_input("s1", example[contract.S1]))
-    np.testing.assert_array_equal(label[:size_px, :size_px], example[contract.LABEL])
-    assert (label[size_px:] == contract.IGNORE_LABEL).all()
-    assert (label[:, size_px:] == contract.IGNORE_LABEL).all()
-
-
-def test_student_and_teacher_score_the_same_pixels_even_without_s2():
-    records = FakeRecords([spoiled_example(), make_example(1, has_s2=False)])
-    (student,) = evaluation(records, inputs="s1", batch_size=2)
-    (teacher,) = evaluation(records, inputs="s1+s2", batch_size=2)
-    np.testing.assert_array_equal(student[contract.LABEL], teacher[contract.LABEL])
-    # S1 is finite in rows 4 and on, labels end at row 12; the second chip is whole.
-    assert [(label >= 0).sum() for label in student[contract.LABEL]] == [8 * 16, 16 * 16]
-    assert (teacher[contract.IMAGE][1, ..., 2:] == contract.FILL_VALUE).all()
-
-
-def test_more_features_are_passed_on_padded_with_no_data():
-    example = make_example(0)
-    features = (contract.S1, contract.S2, contract.HAS_S2)
-    got = evaluation(FakeRecords([example]), batch_size=2, features=features)[0]
-    assert set(got) == {contract.IMAGE, contract.LABEL, *features}
-    np.testing.assert_array_equal(got[contract.S1][0, :16, :16], example[contract.S1])
-    np.testing.assert_array_equal(got[contract.S2][0, :16, :16], example[contract.S2])
-    assert np.isnan(got[contract.S1][0, 16:]).all()
-    assert np.isnan(got[contract.S1][1]).all()
-    assert not got[contract.S2][:, 16:].any()
-    assert got[contract.S2].dtype == np.int16
-    assert got[contract.HAS_S2].tolist() == [True, False]
