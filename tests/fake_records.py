@@ -71,7 +71,7 @@ def make_example(number: int, size_px: int = 16, has_s2: bool = True) -> dict[st
 
 
 def make_spoiled() -> dict[str, np.ndarray]:
-    """A 16 x 16 example with gaps: S1 has no data in rows 0 to 3, S2 in columns 0 to 3; the label is -1 in rows 12 and on."""
+    """A 16 x 16 example: S1 has no data in rows 0 to 3, S2 in columns 0 to 3; the label is -1 from row 12 on."""
     example = make_example(0)
     example[contract.S1][:4] = contract.S1_NODATA
     example[contract.S2][:, :4] = contract.S2_NODATA
