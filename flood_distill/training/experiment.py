@@ -14,13 +14,10 @@ from tqdm import tqdm
 
 from flood_distill import contract, input_pipeline, model_info, records, statistics
 from flood_distill.errors import UserError
+from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
 from flood_distill.training import model_files, network, objectives, optimization, run_log, strategies
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.trainer import L2, LOSS, Trainer
-
-SUPERVISED = "supervised"
-DISTILLATION = "distillation"
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -139,6 +136,7 @@ def train(
             output_stride=info.output_stride,
             batch_size=validation_batch_size,
             pad_to_full_batch=True,
+            features=(),
         )
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import gin
 import keras
 
-from flood_distill import contract
+from flood_distill import augmentation, contract
 from flood_distill.losses import cross_entropy, distillation, edge_weights, weight_decay
 
 # (logits, batch) -> (weighted sum [batch], weight [batch])
@@ -54,6 +54,10 @@ def distillation_objective(logits, batch: dict, *, teacher: keras.Model, tempera
         (sum of the loss over valid pixels [batch], number of valid pixels [batch]).
     """
     teacher_logits = teacher(batch[contract.TEACHER_IMAGE], training=False)
+    if contract.TEACHER_ROWS in batch:  # the teacher saw the clean tile, the student a crop of it
+        teacher_logits = augmentation.warp_logits(
+            teacher_logits, batch[contract.TEACHER_ROWS], batch[contract.TEACHER_COLUMNS]
+        )
     return distillation.distillation(logits, teacher_logits, batch[contract.VALID], temperature)
 
 
