@@ -81,7 +81,12 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         except UserError as error:
             if logging.get_verbosity() >= logging.DEBUG:
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_without_gin_notes(str(error))}", file=sys.stderr)
             return 1
 
     app.run(guarded)
+
+
+def _without_gin_notes(message: str) -> str:
+    """Drops the lines that gin appends to any exception that passes through a configurable."""
+    return "\n".join(line for line in message.splitlines() if not line.startswith("  In call to configurable"))

@@ -323,3 +323,25 @@ def test_saved_model_takes_every_size(small, tmp_path):
         image = tf.constant(_image(1, *size, 2))
         logits = small(image).numpy()
         np.testing.assert_allclose(loaded.serve(image), logits, atol=1e-5 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rates"),
+    [
+        ({"output_stride": 16}, [6, 12, 18]),
+        ({"output_stride": 8}, [12, 24, 36]),
+        ({"output_stride": 32}, [3, 6, 9]),
+        ({"output_stride": 16, "atrous_rates": (2, 4, 6)}, [2, 4, 6]),
+    ],
+)
+def test_atrous_rates_are_the_references_unless_given(monkeypatch, arguments, rates):
+    seen = {}
+    depthwise_conv = layers.depthwise_conv
+
+    def recording(inputs, name, *args, rate=1, **kwargs):
+        seen[name] = rate
+        return depthwise_conv(inputs, name, *args, rate=rate, **kwargs)
+
+    monkeypatch.setattr(layers, "depthwise_conv", recording)
+    deeplab.deeplab_v3_plus(**SMALL, **arguments)
+    assert [rate for name, rate in sorted(seen.items()) if name.startswith("aspp")] == rates

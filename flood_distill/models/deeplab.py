@@ -20,6 +20,7 @@ def deeplab_v3_plus(
     num_classes: int = contract.NUM_CLASSES,
     output_stride: int = 16,
     decoder_strides: tuple[int, ...] = (4, 2),
+    atrous_rates: tuple[int, int, int] | None = None,
     width_multiplier: float = 1.0,
     num_middle_units: int = NUM_MIDDLE_UNITS,
     batch_norm_momentum: float = 0.9997,
@@ -39,6 +40,9 @@ def deeplab_v3_plus(
         num_classes: channels of the logits.
         output_stride: 8, 16 or 32, size of the image over size of the encoder's features.
         decoder_strides: strides of the decoder's skips, descending; empty for no decoder.
+        atrous_rates: of the three atrous branches, in pixels of the encoder's features; None for the reference's, 6,
+            12, 18 at output stride 16. A crop whose features are no larger than a rate never trains that branch's
+            outer taps, and a larger image then meets them untrained: take rates below crop / output stride.
         width_multiplier: factor on every channel count (rounded to multiples of 8).
         num_middle_units: 16 in the paper.
         batch_norm_momentum: of the moving statistics.
@@ -77,7 +81,8 @@ def deeplab_v3_plus(
     )
     conv, separable = _head_shortcuts(norm, seed)
     scaled = functools.partial(layers.scaled_channels, width_multiplier=width_multiplier)
-    hidden = _aspp(backbone.features, scaled(HEAD_CHANNELS), output_stride, conv=conv, separable=separable)
+    rates = atrous_rates or tuple(ASPP_REACH_PX // output_stride * number for number in (1, 2, 3))
+    hidden = _aspp(backbone.features, scaled(HEAD_CHANNELS), rates, conv=conv, separable=separable)
     hidden = keras.layers.Dropout(dropout_rate, seed=layers.scope_seed(seed, "dropout"), name="dropout")(hidden)
     for stage, stride in enumerate(decoder_strides):
         channels = (scaled(HEAD_CHANNELS), scaled(SKIP_CHANNELS))
@@ -118,14 +123,15 @@ def _head_shortcuts(norm, seed: int | None):
     return functools.partial(conv, initializer=keras.initializers.GlorotUniform), separable
 
 
-def _aspp(features: keras.KerasTensor, channels: int, output_stride: int, *, conv, separable) -> keras.KerasTensor:
+def _aspp(
+    features: keras.KerasTensor, channels: int, rates: tuple[int, int, int], *, conv, separable
+) -> keras.KerasTensor:
     """Atrous spatial pyramid pooling: image pooling, 1x1 and three atrous branches, then one 1x1 projection."""
     pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling.mean")(features)
     pooled = conv(pooled, channels, "image_pooling")
     branches = [layers.AlignedResize(name="image_pooling.resize")(pooled, features)]
     branches.append(conv(features, channels, "aspp0"))
-    for number in (1, 2, 3):
-        rate = ASPP_REACH_PX // output_stride * number
+    for number, rate in enumerate(rates, start=1):
         branches.append(separable(features, channels, f"aspp{number}", rate=rate))
     return conv(keras.layers.Concatenate(name="aspp.concat")(branches), channels, "concat_projection")
 

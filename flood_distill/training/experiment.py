@@ -19,6 +19,7 @@ from flood_distill.training import model_files, network, objectives, optimizatio
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.trainer import L2, LOSS, Trainer
 
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """How a run ended: its last step, the step and pooled validation IoU of its best weights."""

@@ -15,6 +15,7 @@ def network(
     *,
     output_stride: int = 16,
     decoder_strides: Sequence[int] = (4, 2),
+    atrous_rates: Sequence[int] | None = None,
     width_multiplier: float = 1.0,
     num_middle_units: int = 16,
     batch_norm_momentum: float = 0.9997,
@@ -26,6 +27,8 @@ def network(
         num_channels: input bands: 2 for a student, 6 for a teacher.
         output_stride: 8, 16 or 32; the paper leaves it open, 16 is DeepLab's training default.
         decoder_strides: strides of the encoder features that the decoder takes, descending (appendix B: 4 and 2).
+        atrous_rates: of the three atrous branches; None for the reference's 6, 12, 18 at output stride 16. Keep them
+            below crop / output stride, or their outer taps are never trained.
         width_multiplier: scales every channel count; 1 is Xception-65.
         num_middle_units: middle-flow units; 16 is Xception-65.
         batch_norm_momentum: the reference's 0.9997 has a half-life of 2310 steps; short runs need 0.9 to 0.99.
@@ -35,6 +38,7 @@ def network(
         "num_channels": num_channels,
         "output_stride": output_stride,
         "decoder_strides": list(decoder_strides),
+        "atrous_rates": list(atrous_rates) if atrous_rates else None,
         "width_multiplier": width_multiplier,
         "num_middle_units": num_middle_units,
         "batch_norm_momentum": batch_norm_momentum,
