@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tokenize
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str], skip_unknown:
     paths = [find_gin_file(name) for name in gin_files]
     try:
         gin.parse_config_files_and_bindings(paths, list(gin_params), skip_unknown=skip_unknown or ["reproduce"])
-    except (ValueError, SyntaxError, OSError) as error:
+    except (ValueError, SyntaxError, OSError, tokenize.TokenError) as error:
         raise UserError(f"gin configuration: {' '.join(str(error).split())}") from error
 
 
