@@ -61,21 +61,20 @@ class Chip:
 
 def plan(sizes: Sizes) -> list[Spec]:
     """Returns every chip of a world; a smaller world holds the first chips of a larger one's splits."""
-    train, test = world.TRAIN_EVENTS, world.TEST_EVENTS
     events = {
-        "train": train,
-        "validation": train,
-        "test": test,
+        "train": world.TRAIN_EVENTS,
+        "validation": world.TRAIN_EVENTS,
+        "test": world.TEST_EVENTS,
         "bolivia": (world.BOLIVIA,),
-        "weak": (*train, world.COLOMBIA, *train, world.BOLIVIA),
+        "weak": (*world.TRAIN_EVENTS, *world.WEAK_EVENTS, world.BOLIVIA),
         "external": world.EXTERNAL_EVENTS,
     }
     # Each split owns a range of numbers, so no two chips of an event share a place or a seed.
-    first = {"train": 0, "validation": 100, "test": 0, "bolivia": 0, "weak": 200, "external": 0}
+    first = {"train": 0, "validation": 1000, "test": 0, "bolivia": 0, "weak": 2000, "external": 0}
     specs = []
     for split, split_events in events.items():
         for index in range(getattr(sizes, split)):
-            number = first[split] + index // len(split_events) * 2 + (index % len(split_events) >= 6)
+            number = first[split] + index // len(split_events)
             specs.append(Spec(split, split_events[index % len(split_events)], number, _quirk(split, index)))
     return specs
 

@@ -34,7 +34,11 @@ class Day:
 
 
 def draw(event: world.Event) -> Day:
-    """Returns the day of an event, always the same for the same name."""
+    """Returns the day of an event, always the same for the same name.
+
+    The events of a pool share out the range of every condition: of five test events one is calm, one windy, and so on
+    (Latin hypercube sampling, McKay et al. 1979), so that no pool is by chance of one kind.
+    """
     rng = noise.generator("day", event.name)
     conditions = world.CONDITIONS
     azimuth = np.radians(rng.uniform(110.0, 160.0))  # morning sun in the south-east; north-east south of the tropics
@@ -43,18 +47,34 @@ def draw(event: world.Event) -> Day:
     cover_vv = rng.normal(0.0, conditions.cover_db, len(world.SCATTERERS))
     cover_vh = cover_vv + rng.normal(0.0, conditions.cover_vh_db, len(world.SCATTERERS))
     return Day(
-        wind_ms=float(np.clip(rng.rayleigh(conditions.wind_ms), *world.WIND_RANGE_MS)),
-        moisture=rng.uniform(*conditions.moisture),
-        vigour=rng.uniform(*conditions.vigour),
-        turbidity=rng.uniform(*conditions.turbidity),
-        sun_elevation_degrees=rng.uniform(*conditions.sun_elevation_degrees),
-        haze=rng.uniform(*conditions.haze),
+        wind_ms=_rayleigh(_share(event, "wind"), conditions.wind_ms),
+        moisture=_between(conditions.moisture, _share(event, "moisture")),
+        vigour=_between(conditions.vigour, _share(event, "vigour")),
+        turbidity=_between(conditions.turbidity, _share(event, "turbidity")),
+        sun_elevation_degrees=_between(conditions.sun_elevation_degrees, _share(event, "sun")),
+        haze=_between(conditions.haze, _share(event, "haze")),
         bias_vv_db=shared_bias,
         bias_vh_db=shared_bias + 0.5 * own_bias,
-        incidence_degrees=rng.uniform(*world.INCIDENCE_DEGREES),
-        noise_floor_db=rng.uniform(*world.NOISE_FLOOR_DB),
+        incidence_degrees=_between(world.INCIDENCE_DEGREES, _share(event, "incidence")),
+        noise_floor_db=_between(world.NOISE_FLOOR_DB, _share(event, "noise floor")),
         cover_vv_db=tuple(cover_vv),
         cover_vh_db=tuple(cover_vh),
         looks_east=bool(rng.random() < 0.5),
         shadow_step=(float(southward * abs(np.cos(azimuth))), float(-np.sin(azimuth))),
     )
+
+
+def _share(event: world.Event, condition: str) -> float:
+    """Returns the event's place in [0, 1] within a condition's range: each event of a pool has its own slice of it."""
+    pool = next((pool for pool in world.POOLS if event in pool), (event,))
+    slices = noise.generator("slices", condition, *(member.name for member in pool)).permutation(len(pool))
+    within = noise.generator("within", condition, event.name).random()
+    return float((slices[pool.index(event)] + within) / len(pool))
+
+
+def _between(limits: tuple[float, float], share: float) -> float:
+    return limits[0] + (limits[1] - limits[0]) * share
+
+
+def _rayleigh(share: float, scale: float) -> float:
+    return float(np.clip(scale * np.sqrt(-2.0 * np.log1p(-min(share, 0.999))), *world.WIND_RANGE_MS))

@@ -113,17 +113,21 @@ def _drainage(site: _Site) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
 
     A river is the zero line of the distance across the valley, bent by noise of the meander's wavelength.
     """
-    width = float(np.clip(site.rng.lognormal(np.log(110.0), 0.6), 40.0, 420.0))
+    median, spread = world.RIVER_WIDTH_M
+    width = float(np.clip(site.rng.lognormal(np.log(median), spread), *world.RIVER_WIDTH_RANGE_M))
     wavelength = world.MEANDER_WAVELENGTH_IN_WIDTHS * width
     axis = site.across + 450.0 * site.noise(6000.0, 2500.0)
     distance = _line_distance(axis + 0.22 * wavelength * site.noise(1.5 * wavelength, 0.6 * wavelength))
     brook = _line_distance(2000.0 * site.noise(6000.0, 700.0, 3.6))
-    brook_width = site.rng.uniform(5.0, 32.0)
-    micro = world.MICRO_RELIEF_M * site.noise(5000.0, 25.0, world.TERRAIN_SPECTRAL_SLOPE) + world.HAND_FLOODPLAIN_M
+    brook_width = site.rng.uniform(*world.BROOK_WIDTH_M)
+    has_brook = site.rng.random() < world.BROOK_PROBABILITY
+    micro = world.MICRO_RELIEF_M * site.noise(5000.0, world.MICRO_RELIEF_SHORTEST_M, world.TERRAIN_SPECTRAL_SLOPE)
+    micro += world.HAND_FLOODPLAIN_M
     bars = np.sin(2 * np.pi * distance / (world.SCROLL_BAR_SPACING_IN_WIDTHS * width) + site.noise(1500.0, 300.0))
-    micro += world.SCROLL_BAR_HEIGHT_M * bars * np.exp(-distance / (8.0 * width))
+    micro += world.SCROLL_BAR_HEIGHT_M * bars * np.exp(-distance / (5.0 * width))
     height = np.minimum(micro, _channel(distance, width, 4.0))
-    height = np.minimum(height, _channel(brook, brook_width, 1.5))
+    if has_brook:
+        height = np.minimum(height, _channel(brook, brook_width, 1.5))
     return height.astype(np.float32), distance, np.abs(axis), width
 
 
@@ -148,7 +152,7 @@ def _hills(site: _Site, valley: np.ndarray) -> np.ndarray:
 
 
 def _lakes(site: _Site, hills: np.ndarray, step: np.ndarray) -> np.ndarray:
-    field = site.noise(1600.0, 60.0) - 0.2 * hills + 0.2 * step
+    field = site.noise(2400.0, 250.0) - 0.2 * hills + 0.2 * step
     if site.quirk == world.NO_WATER:
         return np.zeros(site.shape, bool)
     return field > noise.threshold_of(field, site.biome.lakes * site.rng.uniform(0.0, 2.0))

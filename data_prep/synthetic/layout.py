@@ -59,7 +59,7 @@ def _layers(spec: chips.Spec, chip: chips.Chip) -> list[tuple[str, str, np.ndarr
 
 def placement(spec: chips.Spec) -> tuple[str, Affine]:
     """Returns CRS and transform of a chip: places of an event form a square lattice without overlap."""
-    row, column = divmod(spec.number, 16)
+    row, column = divmod(spec.number, world.CHIPS_A_ROW)
     if spec.split == "external":
         crs = utm_crs(spec.event)
         (easting,), (northing,) = transform_points("EPSG:4326", crs, [spec.event.longitude], [spec.event.latitude])

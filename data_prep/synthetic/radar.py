@@ -97,7 +97,8 @@ def _wind(ground: Ground, day: Day, rng: np.random.Generator) -> np.ndarray:
     gusts = noise.fractal(rng, ground.cover.shape, 2.6, longest, shortest)
     openness = ndimage.uniform_filter(ground.water.astype(np.float32), int(2 * world.FETCH_M / pixel) + 1)
     shelter = world.SHELTERED_WIND + (1.0 - world.SHELTERED_WIND) * openness**2
-    return np.clip(day.wind_ms * np.exp(world.WIND_GUST_SIGMA * gusts) * shelter, *world.WIND_RANGE_MS)
+    mean = day.wind_ms * np.exp(rng.normal(0.0, world.WIND_CHIP_SIGMA))
+    return np.clip(mean * np.exp(world.WIND_GUST_SIGMA * gusts) * shelter, *world.WIND_RANGE_MS)
 
 
 def _terrain_db(ground: Ground, day: Day) -> np.ndarray:
