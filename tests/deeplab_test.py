@@ -345,3 +345,24 @@ def test_atrous_rates_are_the_references_unless_given(monkeypatch, arguments, ra
     monkeypatch.setattr(layers, "depthwise_conv", recording)
     deeplab.deeplab_v3_plus(**SMALL, **arguments)
     assert [rate for name, rate in sorted(seen.items()) if name.startswith("aspp")] == rates
+
+
+def test_image_pooling_window_makes_the_branch_local():
+    """A window of 3 averages over a pixel and its neighbours on the map; without one, over the whole map."""
+
+    def pooled(size):
+        model = deeplab.deeplab_v3_plus(**SMALL, image_pooling_size=size)
+        features = keras.Input((None, None, 8))
+        return keras.Model(features, model.get_layer("image_pooling.mean")(features))
+
+    features = _image(1, 11, 11, 8)
+    moved = features.copy()
+    moved[:, 7:, 7:] += 1.0
+    local, local_moved = (np.asarray(pooled(3)(one)) for one in (features, moved))
+    assert local.shape == (1, 11, 11, 8)
+    np.testing.assert_allclose(local[0, 5, 5], features[0, 4:7, 4:7].mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(local[0, 0, 0], features[0, :2, :2].mean((0, 1)), rtol=1e-5)  # padding counts nothing
+    np.testing.assert_array_equal(local[0, :6, :6], local_moved[0, :6, :6])
+    everywhere, everywhere_moved = (np.asarray(pooled(None)(one)) for one in (features, moved))
+    assert everywhere.shape == (1, 1, 1, 8)
+    assert np.all(everywhere_moved > everywhere)

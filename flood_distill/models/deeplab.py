@@ -21,6 +21,7 @@ def deeplab_v3_plus(
     output_stride: int = 16,
     decoder_strides: tuple[int, ...] = (4, 2),
     atrous_rates: tuple[int, int, int] | None = None,
+    image_pooling_size: int | None = None,
     width_multiplier: float = 1.0,
     num_middle_units: int = NUM_MIDDLE_UNITS,
     batch_norm_momentum: float = 0.9997,
@@ -43,6 +44,9 @@ def deeplab_v3_plus(
         atrous_rates: of the three atrous branches, in pixels of the encoder's features; None for the reference's, 6,
             12, 18 at output stride 16. A crop whose features are no larger than a rate never trains that branch's
             outer taps, and a larger image then meets them untrained: take rates below crop / output stride.
+        image_pooling_size: side of the window that the image-pooling branch averages over around each pixel, in pixels
+            of the encoder's features; None for the whole image, as the reference. The mean over a whole image varies
+            less the larger the image is: a network trained on small crops then meets a branch of another spread.
         width_multiplier: factor on every channel count (rounded to multiples of 8).
         num_middle_units: 16 in the paper.
         batch_norm_momentum: of the moving statistics.
@@ -82,7 +86,7 @@ def deeplab_v3_plus(
     conv, separable = _head_shortcuts(norm, seed)
     scaled = functools.partial(layers.scaled_channels, width_multiplier=width_multiplier)
     rates = atrous_rates or tuple(ASPP_REACH_PX // output_stride * number for number in (1, 2, 3))
-    hidden = _aspp(backbone.features, scaled(HEAD_CHANNELS), rates, conv=conv, separable=separable)
+    hidden = _aspp(backbone.features, scaled(HEAD_CHANNELS), rates, image_pooling_size, conv=conv, separable=separable)
     hidden = keras.layers.Dropout(dropout_rate, seed=layers.scope_seed(seed, "dropout"), name="dropout")(hidden)
     for stage, stride in enumerate(decoder_strides):
         channels = (scaled(HEAD_CHANNELS), scaled(SKIP_CHANNELS))
@@ -124,10 +128,20 @@ def _head_shortcuts(norm, seed: int | None):
 
 
 def _aspp(
-    features: keras.KerasTensor, channels: int, rates: tuple[int, int, int], *, conv, separable
+    features: keras.KerasTensor,
+    channels: int,
+    rates: tuple[int, int, int],
+    image_pooling_size: int | None,
+    *,
+    conv,
+    separable,
 ) -> keras.KerasTensor:
     """Atrous spatial pyramid pooling: image pooling, 1x1 and three atrous branches, then one 1x1 projection."""
-    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling.mean")(features)
+    if image_pooling_size is None:
+        pooling = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling.mean")
+    else:
+        pooling = keras.layers.AveragePooling2D(image_pooling_size, 1, padding="same", name="image_pooling.mean")
+    pooled = pooling(features)
     pooled = conv(pooled, channels, "image_pooling")
     branches = [layers.AlignedResize(name="image_pooling.resize")(pooled, features)]
     branches.append(conv(features, channels, "aspp0"))

@@ -16,6 +16,7 @@ def network(
     output_stride: int = 16,
     decoder_strides: Sequence[int] = (4, 2),
     atrous_rates: Sequence[int] | None = None,
+    image_pooling_size: int | None = None,
     width_multiplier: float = 1.0,
     num_middle_units: int = 16,
     batch_norm_momentum: float = 0.9997,
@@ -29,6 +30,8 @@ def network(
         decoder_strides: strides of the encoder features that the decoder takes, descending (appendix B: 4 and 2).
         atrous_rates: of the three atrous branches; None for the reference's 6, 12, 18 at output stride 16. Keep them
             below crop / output stride, or their outer taps are never trained.
+        image_pooling_size: window of the image-pooling branch, in pixels of the encoder's features; None for the whole
+            image. For networks trained on crops smaller than the tiles that they are evaluated on.
         width_multiplier: scales every channel count; 1 is Xception-65.
         num_middle_units: middle-flow units; 16 is Xception-65.
         batch_norm_momentum: the reference's 0.9997 has a half-life of 2310 steps; short runs need 0.9 to 0.99.
@@ -39,6 +42,7 @@ def network(
         "output_stride": output_stride,
         "decoder_strides": list(decoder_strides),
         "atrous_rates": list(atrous_rates) if atrous_rates else None,
+        "image_pooling_size": image_pooling_size,
         "width_multiplier": width_multiplier,
         "num_middle_units": num_middle_units,
         "batch_norm_momentum": batch_norm_momentum,
