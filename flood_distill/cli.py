@@ -59,10 +59,14 @@ def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str], skip_unknown:
     gin.clear_config()
     gin.add_config_file_search_path(str(Path(gin_configs.__file__).parent))
     paths = [find_gin_file(name) for name in gin_files]
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)  # gin reports an error for every folder that an include is not in
     try:
         gin.parse_config_files_and_bindings(paths, list(gin_params), skip_unknown=skip_unknown or ["reproduce"])
     except (ValueError, SyntaxError, OSError, tokenize.TokenError) as error:
         raise UserError(f"gin configuration: {' '.join(str(error).split())}") from error
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
 
 from data_prep.synthetic import days, noise, world
 
@@ -260,8 +259,3 @@ def _add_roads(site: _Site, cover: np.ndarray) -> np.ndarray:
         road |= np.abs(line) < 9.0
     cover[road] = world.GRASS
     return road
-
-
-def majority(mask: np.ndarray, size: int) -> np.ndarray:
-    """Returns the majority of a bool mask [height, width] in a window of `size` pixels."""
-    return ndimage.uniform_filter(mask.astype(np.float32), size) > 0.5
