@@ -12,11 +12,12 @@ import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
-from flood_distill import contract, input_pipeline, model_info, records, statistics
+from flood_distill import contract, input_pipeline, model_info, records, sizes, statistics
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
 from flood_distill.training import model_files, network, objectives, optimization, run_log, strategies
 from flood_distill.training.checkpoints import RunState
+from flood_distill.training.precise_batch_norm import PreciseBatchNorm
 from flood_distill.training.trainer import L2, LOSS, Trainer
 
 
@@ -52,6 +53,7 @@ def train(
     validate_every: int = 500,
     checkpoint_every: int = 500,
     max_checkpoints: int = 3,
+    precise_batch_norm_batches: int = 0,
     jit_compile: bool = False,
 ) -> Outcome:
     """Trains one network and keeps the weights with the highest pooled water IoU on the validation split.
@@ -79,6 +81,8 @@ def train(
         validate_every: steps between two validations; the last step always has one.
         checkpoint_every: steps between two checkpoints; the last step always has one.
         max_checkpoints: number of latest checkpoints to keep.
+        precise_batch_norm_batches: before each validation, measure the batch norms' statistics on this many batches of
+            whole training tiles; 0 keeps the moving averages. For training on crops smaller than the tiles.
         jit_compile: compile the step with XLA (GPU and TPU; far slower on CPU).
 
     Raises:
@@ -118,17 +122,16 @@ def train(
     log = run_log.RunLog(model_dir, step)
 
     # 4. Batches, from this step on.
-    batches = input_pipeline.training_dataset(
-        sources,
-        mixing=mixing,
-        task=task,
-        inputs=inputs,
-        batch_size=batch_size,
-        crop_size_px=crop_size_px,
-        seed=seed,
-        start_step=step,
+    training_batches = functools.partial(
+        input_pipeline.training_dataset, sources, mixing=mixing, task=task, inputs=inputs, seed=seed
     )
+    batches = training_batches(batch_size=batch_size, crop_size_px=crop_size_px, start_step=step)
     iterator = iter(distribution.experimental_distribute_dataset(batches))
+    batch_norms = None
+    if precise_batch_norm_batches:
+        tile_px = sizes.padded_size_px(contract.TILE_SIZE_PX, info.output_stride)
+        whole_tiles = training_batches(batch_size=validation_batch_size, crop_size_px=tile_px, start_step=0)
+        batch_norms = PreciseBatchNorm(distribution, model, whole_tiles.take(precise_batch_norm_batches))
     validation_batches = distribution.experimental_distribute_dataset(
         input_pipeline.evaluation_dataset(
             validation,
@@ -158,6 +161,8 @@ def train(
             bar.update(stop - step)
             step = stop
             if step % validate_every == 0 or step == num_steps:
+                if batch_norms:
+                    batch_norms.measure()
                 report["validation_iou"] = _validate(trainer, validation_batches)
                 state.offer_best(report["validation_iou"])
             bar.set_postfix({"loss": f"{report['loss']:.4f}", "best_iou": f"{state.best[1]:.4f}"}, refresh=False)
