@@ -16,8 +16,8 @@ cli.define_gin_flags()
 flags.adopt_module_key_flags(cli)
 
 
-def main(argv: list[str]) -> None:
-    del argv
+def main(_: list[str]) -> None:
+    """Parses the configuration, writes the world, says where."""
     from data_prep.synthetic import build
 
     cli.parse_gin(flags.FLAGS.gin_file, flags.FLAGS.gin_param)
