@@ -113,6 +113,9 @@ WATER_PROBABILITY = "water_probability"  # float32 [batch, height, width], NaN =
 WATER_MASK = "water_mask"  # uint8 [batch, height, width], 0, 1, MASK_NODATA
 WATER_THRESHOLD = 0.5
 
+# --- Training strategies, by name ------------------------------------------------------------------------------------
+STRATEGIES = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
+
 # --- Files of a model_dir --------------------------------------------------------------------------------------------
 MODEL_JSON = "model.json"
 CHECKPOINTS_DIR = "checkpoints"

@@ -75,10 +75,8 @@ def evaluate(
     with files.whole_file(output_dir / PREDICTIONS_NPZ) as temporary:
         np.savez_compressed(temporary, **masks)
     draw_panels(records, split, results, {predictor.name: masks}, output_dir / PANELS_PNG, num_panels)
-    with files.whole_file(output_dir / METRICS_MD) as temporary:
-        temporary.write_text(as_markdown(metrics))
-    with files.whole_file(output_dir / METRICS_JSON) as temporary:
-        temporary.write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
+    files.write_text(output_dir / METRICS_MD, as_markdown(metrics))
+    files.write_text(output_dir / METRICS_JSON, json.dumps(_without_nan(metrics), indent=2) + "\n")
     return metrics
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from flood_distill import contract
+from flood_distill import contract, files
 from flood_distill.errors import UserError
 
 
@@ -63,10 +63,8 @@ class ModelInfo:
 
 def write(info: ModelInfo, folder: str | epath.Path) -> None:
     """Writes `folder`/model.json, whole or not at all."""
-    path = epath.Path(folder) / contract.MODEL_JSON
-    temporary = path.parent / f"{path.name}.tmp"
-    temporary.write_text(json.dumps(dataclasses.asdict(info), indent=2) + "\n")
-    temporary.replace(path)
+    text = json.dumps(dataclasses.asdict(info), indent=2) + "\n"
+    files.write_text(epath.Path(folder) / contract.MODEL_JSON, text)
 
 
 def read(folder: str | epath.Path) -> ModelInfo:

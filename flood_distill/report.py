@@ -32,10 +32,12 @@ def write_report(work: Path) -> Path:
     Raises:
         UserError: if a result is missing.
     """
+    from flood_distill import evaluation
+
     plan = json.loads(_read(work / work_dir.PLAN_JSON))
     metrics = {
         (row.key, split): [
-            json.loads(_read(work_dir.evaluation_dir(work, row, seed, split) / "metrics.json"))
+            json.loads(_read(work_dir.evaluation_dir(work, row, seed, split) / evaluation.METRICS_JSON))
             for seed in _seeds(row, plan)
         ]
         for row in table1.ROWS
@@ -53,8 +55,7 @@ def write_report(work: Path) -> Path:
         _command_section(work, plan),
         _definition_section(),
     ]
-    with files.whole_file(work / work_dir.REPORT_MD) as temporary:
-        temporary.write_text("\n\n".join(sections) + "\n")
+    files.write_text(work / work_dir.REPORT_MD, "\n\n".join(sections) + "\n")
     return work / work_dir.REPORT_MD
 
 

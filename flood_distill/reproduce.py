@@ -160,8 +160,7 @@ def _output_stages(work: Path, seed: int, synthetic: bool) -> list[Stage]:
 def _write_plan(work: Path, data_dir: str, seeds: Sequence[int], todo: Sequence[Stage]) -> None:
     commands = {stage.name: stage.shell_command for stage in todo}
     plan = {"data_dir": data_dir, "seeds": list(seeds), "commands": commands}
-    with files.whole_file(work / work_dir.PLAN_JSON) as temporary:
-        temporary.write_text(json.dumps(plan, indent=2) + "\n")
+    files.write_text(work / work_dir.PLAN_JSON, json.dumps(plan, indent=2) + "\n")
 
 
 def _installed_name(name: str) -> str:

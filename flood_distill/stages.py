@@ -144,8 +144,7 @@ def _finish(one: _Running, work_dir: Path) -> float:
         )
     seconds = time.monotonic() - one.started
     done = {"command": one.stage.command, "settings": one.stage.settings, "seconds": round(seconds, 1)}
-    with files.whole_file(_marker(one.stage, work_dir)) as temporary:
-        temporary.write_text(json.dumps(done, indent=2) + "\n")
+    files.write_text(_marker(one.stage, work_dir), json.dumps(done, indent=2) + "\n")
     return seconds
 
 

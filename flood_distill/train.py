@@ -8,16 +8,14 @@ The same command goes on where an interrupted one stopped.
 
 from absl import flags
 
-from flood_distill import cli
+from flood_distill import cli, contract
 
 cli.define_gin_flags()
 flags.adopt_module_key_flags(cli)
 flags.DEFINE_string("data_dir", None, "Folder of the converted datasets.", required=True)
 flags.DEFINE_string("model_dir", None, "Folder of the run: checkpoints, best weights, logs.", required=True)
 flags.DEFINE_string("teacher_model_dir", "", "model_dir of the frozen teacher; distillation needs it.")
-flags.DEFINE_enum(
-    "strategy", "auto", ["auto", "cpu", "mirrored", "multi_worker", "tpu"], "How to distribute the training."
-)
+flags.DEFINE_enum("strategy", "auto", contract.STRATEGIES, "How to distribute the training.")
 flags.DEFINE_string("tpu", "", "Name or address of the TPU, for --strategy=tpu.")
 flags.DEFINE_integer(
     "threads", 0, "Threads of the CPU's arithmetic; 1 makes a run bit-reproducible; 0 leaves it to TensorFlow.", 0

@@ -12,7 +12,7 @@ import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
-from flood_distill import contract, input_pipeline, model_info, records, sizes, statistics
+from flood_distill import contract, files, input_pipeline, model_info, records, sizes, statistics
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
 from flood_distill.training import model_files, network, objectives, optimization, run_log, strategies
@@ -118,7 +118,7 @@ def train(
     step = state.restore()
     if step == 0:
         model_info.write(info, model_dir)
-        (epath.Path(model_dir) / contract.CONFIG_GIN).write_text(gin.config_str())
+        files.write_text(epath.Path(model_dir) / contract.CONFIG_GIN, gin.config_str())
     log = run_log.RunLog(model_dir, step)
 
     # 4. Batches, from this step on.
@@ -232,4 +232,4 @@ def _validate(trainer: Trainer, batches: Iterable) -> float:
 def _save_operative_config(model_dir: str) -> None:
     path = epath.Path(model_dir) / contract.OPERATIVE_CONFIG_GIN
     if not path.exists():
-        path.write_text(gin.operative_config_str())
+        files.write_text(path, gin.operative_config_str())

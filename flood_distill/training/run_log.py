@@ -6,7 +6,7 @@ import io
 import tensorflow as tf
 from etils import epath
 
-from flood_distill import contract
+from flood_distill import contract, files
 
 COLUMNS = ("step", "learning_rate", "loss", "l2", "images_per_second", "validation_iou")
 
@@ -42,9 +42,7 @@ class RunLog:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        temporary = self._path.parent / f"{self._path.name}.tmp"
-        temporary.write_text(text.getvalue())
-        temporary.replace(self._path)
+        files.write_text(self._path, text.getvalue())
         self._writer.flush()
 
 

@@ -2,9 +2,8 @@
 
 import tensorflow as tf
 
+from flood_distill import contract
 from flood_distill.errors import UserError
-
-STRATEGIES = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
 
 
 def make_strategy(name: str = "auto", tpu: str = "") -> tf.distribute.Strategy:
@@ -18,8 +17,8 @@ def make_strategy(name: str = "auto", tpu: str = "") -> tf.distribute.Strategy:
     Raises:
         UserError: for an unknown name or a device that is not there.
     """
-    if name not in STRATEGIES:
-        raise UserError(f"--strategy={name}: not one of {', '.join(STRATEGIES)}")
+    if name not in contract.STRATEGIES:
+        raise UserError(f"--strategy={name}: not one of {', '.join(contract.STRATEGIES)}")
     gpus = tf.config.list_logical_devices("GPU")
     if name == "tpu" or (name == "auto" and tpu):
         return _tpu_strategy(tpu)
