@@ -12,7 +12,14 @@ from flood_distill.errors import UserError
 from flood_distill.training import optimization
 
 ROOT = Path(__file__).resolve().parent.parent
-EXPERIMENTS = ("teacher", "supervised_hand", "supervised_weak", "supervised_weak_external", "student_distill")
+EXPERIMENTS = (
+    "teacher",
+    "supervised_hand",
+    "supervised_weak",
+    "supervised_weak_external",
+    "student_distill",
+    "student_distill_weak_pool",
+)
 
 
 @pytest.fixture(autouse=True)
