@@ -60,6 +60,7 @@ def convert(
     allow_missing: bool = False,
     overwrite: bool = False,
     sen1floods11_dir: str | None = None,
+    num_workers: int | None = None,
 ) -> Conversion:
     """Converts tiles to the TFDS dataset ``data_dir/NAME/CONFIG/VERSION``.
 
@@ -73,6 +74,7 @@ def convert(
         allow_missing: leave incomplete and damaged chips out.
         overwrite: replace a dataset that is there, if it is of the same source.
         sen1floods11_dir: folder that holds Sen1Floods11's v1.1, whose evaluation ground is excluded.
+        num_workers: processes that read and warp tiles; 0 for none, None for one a core (none for few tiles).
 
     Raises:
         UserError: for an unknown dataset, a folder that does not hold it, faulty chips (all faults are listed), a
@@ -99,7 +101,11 @@ def convert(
                 return existing
             with _set_aside(final_dir), quiet.only_errors():
                 builder = builder_class(
-                    config=config, data_dir=data_dir, allow_missing=allow_missing, sen1floods11_dir=sen1floods11_dir
+                    config=config,
+                    data_dir=data_dir,
+                    allow_missing=allow_missing,
+                    sen1floods11_dir=sen1floods11_dir,
+                    num_workers=num_workers,
                 )
                 _prepare(builder, input_dir)
             return _conversion(builder, final_dir)

@@ -18,6 +18,9 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Convert again although the d
 _SEN1FLOODS11_DIR = flags.DEFINE_string(
     "sen1floods11_dir", None, "For external/events: tiles of Sen1Floods11, whose evaluation ground is left out."
 )
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers", None, "Processes that read and warp tiles; 0 for none. Default: one a core.", lower_bound=0
+)
 
 _LISTED = 20  # lines on the terminal; the dataset's metadata.json has all
 
@@ -59,6 +62,7 @@ def main(argv: list[str]) -> int:
         allow_missing=_ALLOW_MISSING.value,
         overwrite=_OVERWRITE.value,
         sen1floods11_dir=_SEN1FLOODS11_DIR.value,
+        num_workers=_NUM_WORKERS.value,
     )
     if not result.done:
         print("already converted; --overwrite converts again")

@@ -2,16 +2,17 @@
 
 import abc
 import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from data_prep import tiles
+from data_prep import tiles, workers
 from data_prep.tiles import Chip, Fault, LayerSpec, Tile
 from flood_distill import contract
 from flood_distill.errors import UserError
@@ -87,17 +88,28 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Tiles of 320 x 320 pixels of 16 m in the UTM zone of their centre."}
 
-    def __init__(self, *, allow_missing: bool = False, sen1floods11_dir: str | None = None, **kwargs):
+    def __init__(
+        self,
+        *,
+        allow_missing: bool = False,
+        sen1floods11_dir: str | None = None,
+        num_workers: int | None = None,
+        **kwargs,
+    ):
         """Takes the arguments of `tfds.core.GeneratorBasedBuilder` and
 
         Args:
             allow_missing: leave faulty chips out instead of raising.
             sen1floods11_dir: where Sen1Floods11's tiles are, whose evaluation ground is excluded from training data;
                 needed by builders of other datasets only.
+            num_workers: processes that read and warp tiles; 0 for none, None for one a core (none for few tiles). The
+                dataset is the same to the last byte.
         """
         self.allow_missing = allow_missing
         self.sen1floods11_dir = Path(sen1floods11_dir) if sen1floods11_dir else None
+        self.num_workers = num_workers
         self.faults: list[Fault] = []
+        self._workers = workers.Workers(0)
         self._statistics: dict[str, list[Tile]] = {}
         self._plan: Plan | None = None
         self._source = contract.SOURCE_REAL
@@ -133,29 +145,31 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         input_dir = Path(dl_manager.manual_dir)
         self._source = source_of(input_dir)
         self._plan = self.make_plan(input_dir)
+        worthwhile = workers.worthwhile_workers(sum(map(len, self._plan.chips.values())))
+        self._workers = workers.Workers(worthwhile if self.num_workers is None else self.num_workers)
         chips = self._complete_chips(self._plan)
         self._progress = tqdm.tqdm(total=sum(map(len, chips.values())), desc="Converting", unit="tile", mininterval=1.0)
         return {split: self._generate_examples(split, some) for split, some in chips.items()}
 
     def _generate_examples(self, split: str, chips: Sequence[Chip]) -> Iterator[tuple[str, dict]]:
         summaries = self._statistics.setdefault(split, [])
-        for chip in chips:
+        found = self._workers.map(functools.partial(tiles.read_or_faults, specs=self.layers), chips)
+        for chip, tile in zip(chips, found, strict=True):
             self._progress.update()
-            try:
-                tile = tiles.read_chip(chip, self.layers)
-            except tiles.FaultyChip as error:
-                if not self.allow_missing:
-                    raise UserError(fault_list(self._all_faults(self._plan))) from None
-                self.faults += error.faults
-                continue
-            has_s2 = {contract.HAS_S2: tile.features[contract.HAS_S2], contract.CHIP_ID: chip.chip_id}
-            summaries.append(dataclasses.replace(tile, features=has_s2))
-            yield chip.chip_id, tile.features | {contract.SOURCE: self._source}
+            if isinstance(tile, Tile):
+                has_s2 = {contract.HAS_S2: tile.features[contract.HAS_S2], contract.CHIP_ID: chip.chip_id}
+                summaries.append(dataclasses.replace(tile, features=has_s2))
+                yield chip.chip_id, tile.features | {contract.SOURCE: self._source}
+            elif self.allow_missing:
+                self.faults += tile
+            else:
+                raise UserError(fault_list(self._all_faults(self._plan)))
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
         try:
             super()._download_and_prepare(dl_manager, download_config)
         finally:
+            self._workers.close()
             if self._progress is not None:
                 self._progress.close()
         # Still under TFDS's temporary name: metadata and hashes appear together with the shards or not at all.
@@ -165,8 +179,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _complete_chips(self, plan: Plan) -> dict[str, list[Chip]]:
         """Returns the chips to convert, by split that has any."""
         faults = [] if self.allow_missing else list(plan.unknown)
-        for chip in _with_progress(plan, "Checking"):
-            faults += tiles.header_faults(chip, plan.specs)
+        faults += self._find_faults(plan, tiles.header_faults, "Checking")
         if faults and not self.allow_missing:
             raise UserError(fault_list(self._all_faults(plan)))
         self.faults = faults
@@ -189,10 +202,14 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return []
 
     def _all_faults(self, plan: Plan) -> list[Fault]:
-        faults = list(plan.unknown)
-        for chip in _with_progress(plan, "Looking for all faults"):
-            faults += tiles.pixel_faults(chip, plan.specs)
+        faults = plan.unknown + self._find_faults(plan, tiles.pixel_faults, "Looking for all faults")
         return list(dict.fromkeys(faults))
+
+    def _find_faults(self, plan: Plan, check: Callable, description: str) -> list[Fault]:
+        chips = [chip for some in plan.chips.values() for chip in some]
+        found = self._workers.map(functools.partial(check, specs=plan.specs), chips)
+        progress = tqdm.tqdm(found, total=len(chips), desc=description, unit="chip", leave=False, mininterval=1.0)
+        return [fault for faults in progress for fault in faults]
 
     def _metadata(self, plan: Plan) -> dict:
         found = self._statistics
@@ -239,8 +256,3 @@ def _blocks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while block := file.read(_HASH_BLOCK_BYTES):
             yield block
-
-
-def _with_progress(plan: Plan, description: str) -> Iterator[Chip]:
-    chips = [chip for some in plan.chips.values() for chip in some]
-    return iter(tqdm.tqdm(chips, desc=description, unit="chip", leave=False, mininterval=1.0))

@@ -150,6 +150,14 @@ def read_chip(chip: Chip, specs: Sequence[LayerSpec]) -> Tile:
     )
 
 
+def read_or_faults(chip: Chip, specs: Sequence[LayerSpec]) -> Tile | list[Fault]:
+    """Returns a chip on its tile grid, or all faults of its files; see `read_chip`."""
+    try:
+        return read_chip(chip, specs)
+    except FaultyChip as error:
+        return error.faults
+
+
 def read_footprint(paths: Sequence[Path]) -> footprints.Box | None:
     """Returns the footprint of the first of `paths` that is there, None if none is.
 
