@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import json
 import os
@@ -17,7 +16,7 @@ from data_prep import tile_builder
 from data_prep.external import external_dataset_builder
 from data_prep.sen1floods11 import sen1floods11_dataset_builder
 from data_prep.tile_builder import TileBuilder
-from flood_distill import contract, quiet
+from flood_distill import contract, files, quiet
 from flood_distill.errors import UserError
 
 BUILDERS: dict[str, type[TileBuilder]] = {
@@ -93,7 +92,7 @@ def convert(
     new_folders = [folder for folder in (config_dir, config_dir.parent, data_dir) if not folder.exists()]
     try:
         config_dir.mkdir(parents=True, exist_ok=True)
-        with _only_one(config_dir):
+        with files.only_one(config_dir, f"{config_dir}: another conversion of this dataset is under way"):
             _clean_up(config_dir, final_dir)
             existing = _existing(final_dir)
             _refuse_other_source(final_dir, existing, tile_builder.source_of(input_dir))
@@ -156,19 +155,6 @@ def _refuse_other_source(final_dir: Path, existing: Conversion | None, source: s
             f"{final_dir}: holds a {existing.source} dataset and the tiles are {source}; "
             "give another --data_dir (or remove the dataset yourself)"
         )
-
-
-@contextlib.contextmanager
-def _only_one(config_dir: Path) -> Iterator[None]:
-    """Holds a lock on the folder of a config; the system releases it when the process ends, however it ends."""
-    descriptor = os.open(config_dir, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UserError(f"{config_dir}: another conversion of this dataset is under way") from None
-    finally:
-        os.close(descriptor)
 
 
 def _clean_up(config_dir: Path, final_dir: Path) -> None:

@@ -64,18 +64,9 @@ def features(specs: Sequence[LayerSpec]) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict(found)
 
 
-def find_marker(input_dir: Path) -> Path | None:
-    """Returns the file that marks a folder of tiles, or one of the two folders above it, as synthetic."""
-    resolved = input_dir.resolve()
-    for folder in (resolved, *resolved.parents[:2]):
-        if (folder / contract.SYNTHETIC_MARKER).is_file():
-            return folder / contract.SYNTHETIC_MARKER
-    return None
-
-
 def source_of(input_dir: Path) -> str:
     """Returns whether a folder of tiles is ``real`` or ``synthetic``."""
-    return contract.SOURCE_REAL if find_marker(input_dir) is None else contract.SOURCE_SYNTHETIC
+    return contract.SOURCE_REAL if tiles.find_marker(input_dir) is None else contract.SOURCE_SYNTHETIC
 
 
 class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -87,6 +87,15 @@ class Tile:
     cut_share: float
 
 
+def find_marker(input_dir: Path) -> Path | None:
+    """Returns the file that marks a folder of tiles, or one of the two folders above it, as synthetic."""
+    resolved = input_dir.resolve()
+    for folder in (resolved, *resolved.parents[:2]):
+        if (folder / contract.SYNTHETIC_MARKER).is_file():
+            return folder / contract.SYNTHETIC_MARKER
+    return None
+
+
 def event_of(chip_id: str) -> str:
     """Returns the event of ``EVENT_ID``; the event may hold hyphens or underscores."""
     return chip_id.rsplit("_", 1)[0]

@@ -45,6 +45,7 @@ class Band:
     unit: str
 
 
+# Sentinel-1 and Sentinel-2 in physical units: Sen1Floods11, the External Dataset, scenes.
 S1_BANDS = (Band("VV", -20.0, 0.0, "dB"), Band("VH", -30.0, 0.0, "dB"))  # appendix A
 S2_BANDS = tuple(Band(name, 0.0, 3000.0, "reflectance x 10000") for name in ("B2", "B3", "B4", "B8"))  # 2.1, A
 S2_FILE_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -52,8 +53,11 @@ S2_FILE_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B
 S2_FILE_INDICES = tuple(S2_FILE_BANDS.index(band.name) + 1 for band in S2_BANDS)
 
 # --- Record features (TFDS) ------------------------------------------------------------------------------------------
-S1 = "s1"  # float32 [H, W, 2], dB, NaN = no data
-S2 = "s2"  # int16 [H, W, 4], top-of-atmosphere reflectance x 10000, 0 in all bands = no data
+# Bands and units of the images: `imagery` of the dataset.
+S1 = "s1"  # float32 [H, W, bands], NaN = no data
+S2 = "s2"  # int16 [H, W, bands], 0 in all bands = no data
+S1_BEFORE = "s1_before"  # as s1, an image from before the flood; only where a config has both dates
+S2_BEFORE = "s2_before"  # as s2
 LABEL = "label"  # int8 [H, W], 1 water, 0 dry, -1 no data
 PERMANENT_WATER = "permanent_water"  # int8 [H, W], as label
 HAS_S2 = "has_s2"
@@ -76,6 +80,8 @@ SYNTHETIC_MARKER = "SYNTHETIC.json"  # file that marks a folder of tiles as synt
 HAND = "sen1floods11/hand"
 WEAK = "sen1floods11/weak"
 EXTERNAL = "external/events"
+OMBRIA_AFTER = "ombria/after"
+OMBRIA_BEFORE_AFTER = "ombria/before_after"
 TRAIN_SPLIT = "train"
 VALIDATION_SPLIT = "validation"
 TEST_SPLIT = "test"
@@ -95,9 +101,10 @@ EXCLUSION_UNKNOWN = "exclusion_unknown"  # evaluation chips whose footprint coul
 # --- What a network looks at -----------------------------------------------------------------------------------------
 INPUT_S1 = "s1"  # the student: VV, VH
 INPUT_S1_S2 = "s1+s2"  # the teacher: VV, VH, B2, B3, B4, B8 (section 3.2, stacked)
-INPUT_BANDS = {INPUT_S1: S1_BANDS, INPUT_S1_S2: S1_BANDS + S2_BANDS}
+INPUTS = (INPUT_S1, INPUT_S1_S2)
 
 # --- Batches ---------------------------------------------------------------------------------------------------------
+# In what `records.stacked` gives, S1 and S2 hold the bands of all dates, those of the latest first.
 IMAGE = "image"  # float32 [batch, height, width, channels] in [0, 1], FILL_VALUE where invalid
 TEACHER_IMAGE = "teacher_image"  # the same for the teacher, in distillation batches
 VALID = "valid"  # bool [batch, height, width]: pixel counts in the distillation loss
@@ -107,8 +114,11 @@ TEACHER_COLUMNS = "teacher_columns"  # float32 [batch, crop]
 # LABEL in a batch: int32 [batch, height, width], IGNORE_LABEL where it must not count. CHIP_ID: string [batch].
 
 # --- SavedModel signatures -------------------------------------------------------------------------------------------
-BACKSCATTER_DB = "backscatter_db"  # float32 [batch, height, width, 2], NaN = no data
-REFLECTANCE = "reflectance"  # float32 [batch, height, width, 4], x 10000, 0 in all bands = no data
+# Inputs are named by their unit; float32 [batch, height, width, bands].
+BACKSCATTER_DB = "backscatter_db"  # VV, VH; NaN = no data
+REFLECTANCE = "reflectance"  # B2, B3, B4, B8, x 10000, 0 in all bands = no data
+BACKSCATTER_SCALED = "backscatter_scaled"  # OMBRIA: 0..255, NaN = no data
+COLOR_SCALED = "color_scaled"  # OMBRIA: 0..255, 0 in all bands = no data
 WATER_PROBABILITY = "water_probability"  # float32 [batch, height, width], NaN = no data
 WATER_MASK = "water_mask"  # uint8 [batch, height, width], 0, 1, MASK_NODATA
 WATER_THRESHOLD = 0.5
@@ -126,15 +136,103 @@ TRAINING_CSV = "training.csv"
 TENSORBOARD_DIR = "tensorboard"
 
 
-def input_bands(inputs: str) -> tuple[Band, ...]:
-    """Returns the bands of a network input, in channel order.
+# --- Imagery of each dataset -----------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Imagery:
+    """What the images of a dataset hold. Networks go with one imagery: datasets of different ones do not mix.
 
-    Args:
-        inputs: ``s1`` or ``s1+s2``.
+    Attributes:
+        s1: bands of one Sentinel-1 image, in channel order.
+        s2: bands of one Sentinel-2 image, in channel order.
+        tile_size_px: height and width of a tile.
+        s1_input: name of a SavedModel's Sentinel-1 input.
+        s2_input: name of a SavedModel's Sentinel-2 input.
+        rgb: the bands of `s2` that are drawn as red, green and blue.
+        otsu_band: the band of `s1` that Otsu's threshold is taken of; water is dark in it.
+        has_before: records hold an image from before the flood too.
+        target: what label 1 means.
+    """
+
+    s1: tuple[Band, ...]
+    s2: tuple[Band, ...]
+    tile_size_px: int
+    s1_input: str
+    s2_input: str
+    rgb: tuple[str, str, str]
+    otsu_band: str
+    has_before: bool = False
+    target: str = "water"
+
+    @property
+    def dates(self) -> dict[str, tuple[str, ...]]:
+        """The record features that are stacked to `S1` and `S2`, latest first."""
+        before = self.has_before
+        return {S1: (S1, S1_BEFORE)[: 1 + before], S2: (S2, S2_BEFORE)[: 1 + before]}
+
+    @property
+    def feature_bands(self) -> dict[str, tuple[Band, ...]]:
+        """The bands of each image feature of a record."""
+        bands = {S1: self.s1, S2: self.s2}
+        return {feature: bands[modality] for modality, features in self.dates.items() for feature in features}
+
+    @property
+    def s1_bands(self) -> tuple[Band, ...]:
+        """The bands of the stacked dates of Sentinel-1."""
+        return self._stacked(self.s1)
+
+    @property
+    def s2_bands(self) -> tuple[Band, ...]:
+        """The bands of the stacked dates of Sentinel-2."""
+        return self._stacked(self.s2)
+
+    def bands(self, inputs: str) -> tuple[Band, ...]:
+        """Returns the bands of a network input, in channel order.
+
+        Args:
+            inputs: ``s1`` or ``s1+s2``.
+
+        Raises:
+            ValueError: for any other word.
+        """
+        if inputs not in INPUTS:
+            raise ValueError(f"inputs={inputs!r} is not one of {sorted(INPUTS)}")
+        return self.s1_bands + self.s2_bands * (inputs == INPUT_S1_S2)
+
+    def _stacked(self, bands: tuple[Band, ...]) -> tuple[Band, ...]:
+        before = tuple(dataclasses.replace(band, name=f"{band.name} before") for band in bands)
+        return bands + before * self.has_before
+
+
+SENTINEL = Imagery(
+    S1_BANDS, S2_BANDS, TILE_SIZE_PX, BACKSCATTER_DB, REFLECTANCE, rgb=("B4", "B3", "B2"), otsu_band="VH"
+)
+# OMBRIA's PNGs: 8 bits, scaled by the publisher in a way that is not documented. Its optical images look like these
+# three bands in this order (not documented either).
+OMBRIA = Imagery(
+    (Band("S1", 0.0, 255.0, "count"),),
+    tuple(Band(name, 0.0, 255.0, "count") for name in ("SWIR", "NIR", "visible")),
+    256,
+    BACKSCATTER_SCALED,
+    COLOR_SCALED,
+    rgb=("SWIR", "NIR", "visible"),
+    otsu_band="S1",
+    target="flood",
+)
+IMAGERY = {
+    HAND: SENTINEL,
+    WEAK: SENTINEL,
+    EXTERNAL: SENTINEL,
+    OMBRIA_AFTER: OMBRIA,
+    OMBRIA_BEFORE_AFTER: dataclasses.replace(OMBRIA, has_before=True),
+}
+
+
+def imagery(dataset: str) -> Imagery:
+    """Returns what the images of ``NAME/CONFIG`` hold.
 
     Raises:
-        ValueError: for any other word.
+        ValueError: for a dataset that `IMAGERY` does not list.
     """
-    if inputs not in INPUT_BANDS:
-        raise ValueError(f"inputs={inputs!r} is not one of {sorted(INPUT_BANDS)}")
-    return INPUT_BANDS[inputs]
+    if dataset not in IMAGERY:
+        raise ValueError(f"dataset {dataset!r} is not one of {', '.join(IMAGERY)}; contract.IMAGERY has to list it")
+    return IMAGERY[dataset]

@@ -29,7 +29,7 @@ def main(_: list[str]) -> None:
     from flood_distill import evaluation, predictor, records
 
     cli.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
-    model = predictor.load_predictor(FLAGS.model)
+    model = predictor.load_predictor(FLAGS.model, FLAGS.dataset or contract.HAND)
     dataset = records.load(FLAGS.data_dir, FLAGS.dataset or model.dataset or contract.HAND)
     metrics = evaluation.evaluate(model, dataset, FLAGS.split, FLAGS.output_dir)
     print(evaluation.as_markdown(metrics))

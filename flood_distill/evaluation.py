@@ -10,10 +10,10 @@ import gin
 import numpy as np
 from tqdm import tqdm
 
-from flood_distill import contract, files, panels, statistics
+from flood_distill import contract, files, normalization, panels, statistics
 from flood_distill.errors import UserError
 from flood_distill.predictor import Predictor, water_mask
-from flood_distill.records import Records
+from flood_distill.records import Records, stacked
 
 METRICS_JSON = "metrics.json"
 METRICS_MD = "metrics.md"
@@ -53,14 +53,21 @@ def evaluate(
         What metrics.json holds; NaN where the file has null.
 
     Raises:
-        UserError: if the dataset has no such split, or the predictor gives no value at a scored pixel.
+        UserError: if the dataset has no such split or images of another kind than the predictor looks at, or the
+            predictor gives no value at a scored pixel.
     """
+    if predictor.imagery != records.imagery:
+        raise UserError(
+            f"--model={predictor.model}: looks at images of {predictor.dataset or 'another kind'}, whose bands are not "
+            f"those of {records.name}; score it on a dataset of its own kind"
+        )
     output_dir = Path(output_dir)
     results, masks = score_chips(predictor, records, split, batch_size)
     metrics = {
         "split": split,
         "dataset": records.name,
         "source": records.source,
+        "target": records.imagery.target,
         "model": predictor.model,
         "model_name": predictor.name,
         "model_source": predictor.source,
@@ -87,25 +94,28 @@ def score_chips(
     results, masks = [], {}
     bar = tqdm(total=records.num_examples(split), desc=f"evaluate {predictor.name} on {split}", unit="chip")
     with bar:
-        for batch in _batches(records.dataset(split, features=_FEATURES).as_numpy_iterator(), batch_size):
+        for batch in _batches(stacked(records, split, _FEATURES).as_numpy_iterator(), batch_size):
             s2 = np.stack([_reflectance(example) for example in batch])
             probabilities = predictor(np.stack([example[contract.S1] for example in batch]), s2)
             for example, chip_s2, probability in zip(batch, s2, probabilities, strict=True):
-                result = score_chip(example, chip_s2, probability, predictor.threshold)
+                result = score_chip(example, chip_s2, probability, predictor.threshold, records.imagery)
                 results.append(result)
                 masks[result.chip_id] = water_mask(probability, predictor.threshold)
             bar.update(len(batch))
     return results, masks
 
 
-def score_chip(example: dict, s2: np.ndarray, probability: np.ndarray, threshold: float) -> statistics.ChipResult:
+def score_chip(
+    example: dict, s2: np.ndarray, probability: np.ndarray, threshold: float, imagery: contract.Imagery
+) -> statistics.ChipResult:
     """Returns the counts of one chip.
 
     Args:
-        example: a decoded record.
-        s2: [height, width, 4], 0 in all bands = no data.
+        example: a decoded record, with its dates stacked.
+        s2: [height, width, bands of all dates], 0 in all bands of a date = no data.
         probability: float32 [height, width], NaN = no data.
         threshold: water where the probability is at least this.
+        imagery: what the bands are.
 
     Raises:
         UserError: if the probability is NaN at a scored pixel.
@@ -119,7 +129,7 @@ def score_chip(example: dict, s2: np.ndarray, probability: np.ndarray, threshold
         chip_id=chip_id,
         event=example[contract.EVENT].decode(),
         counts=statistics.count(probability >= threshold, example[contract.LABEL], scored),
-        num_without_s2=int(np.sum(scored & ~s2.any(axis=-1))),
+        num_without_s2=int(np.sum(scored & ~normalization.s2_valid(s2, imagery).numpy())),
     )
 
 
@@ -149,11 +159,11 @@ def read_per_chip(path: Path) -> list[statistics.ChipResult]:
 def read_chips(records: Records, split: str, chip_ids: Sequence[str]) -> list[panels.Chip]:
     """Returns chips for `panels.comparison_panel`, in the order of `chip_ids`."""
     chips = {}
-    for example in records.dataset(split, features=_FEATURES).as_numpy_iterator():
+    for example in stacked(records, split, _FEATURES).as_numpy_iterator():
         chip_id = example[contract.CHIP_ID].decode()
         if chip_id in chip_ids:
             s2 = example[contract.S2] if example[contract.HAS_S2] else None
-            chips[chip_id] = panels.Chip(chip_id, example[contract.S1], s2, example[contract.LABEL])
+            chips[chip_id] = panels.Chip(chip_id, example[contract.S1], s2, example[contract.LABEL], records.imagery)
     return [chips[chip_id] for chip_id in chip_ids]
 
 
@@ -197,7 +207,8 @@ def as_markdown(metrics: dict) -> str:
     lines = [
         f"# {metrics['model_name']} on {metrics['dataset']}, {metrics['split']} split",
         "",
-        f"Model `{metrics['model']}`, water where the probability is at least {metrics['threshold']:g}.{synthetic}",
+        f"Model `{metrics['model']}`, {metrics['target']} where the probability is at least "
+        f"{metrics['threshold']:g}.{synthetic}",
         "",
         "| chips | number | IoU pooled | IoU per chip | precision | recall | F1 |",
         "|---|---|---|---|---|---|---|",

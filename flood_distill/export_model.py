@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -38,9 +39,10 @@ class FloodModel(tf.Module):
         self._info = info
         self._probability_fn = functools.partial(water_probability, network, info)
 
-    def predict(self, backscatter_db: tf.Tensor, reflectance: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Returns water_probability and water_mask for float32 [batch, height, width, 2] (and [..., 4])."""
-        probability = self._probability_fn(backscatter_db, reflectance)
+    def predict(self, **images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns water_probability and water_mask for inputs named and made as `contract.Imagery` says."""
+        imagery = self._info.imagery
+        probability = self._probability_fn(images[imagery.s1_input], images.get(imagery.s2_input))
         water = tf.cast(probability >= self._info.threshold, tf.uint8)
         nodata = tf.constant(contract.MASK_NODATA, tf.uint8)
         return {
@@ -50,8 +52,7 @@ class FloodModel(tf.Module):
 
     def predict_serialized(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the same for serialized records of ours, string [batch]."""
-        values = decode_records(serialized, self._info.inputs)
-        return self.predict(*values)
+        return self.predict(**decode_records(serialized, self._info))
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Traces the signatures: serving_default, tile_321 and tf_example."""
@@ -65,12 +66,9 @@ class FloodModel(tf.Module):
         return functions
 
     def _image_specs(self, size_px: int | None) -> dict[str, tf.TensorSpec]:
-        names = {contract.BACKSCATTER_DB: len(contract.S1_BANDS)}
-        if self._info.inputs == contract.INPUT_S1_S2:
-            names[contract.REFLECTANCE] = len(contract.S2_BANDS)
         return {
-            name: tf.TensorSpec([None, size_px, size_px, num_bands], tf.float32, name=name)
-            for name, num_bands in names.items()
+            name: tf.TensorSpec([None, size_px, size_px, len(bands)], tf.float32, name=name)
+            for name, bands in _input_bands(self._info).items()
         }
 
 
@@ -115,25 +113,31 @@ def save(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> None
     model_info.write(info, extra)
 
 
-def decode_records(serialized: tf.Tensor, inputs: str) -> list[tf.Tensor]:
-    """Decodes serialized records of our TFDS datasets (320 x 320).
+def decode_records(serialized: tf.Tensor, info: model_info.ModelInfo) -> dict[str, tf.Tensor]:
+    """Decodes serialized records of the TFDS datasets that a model was trained on.
 
     Args:
         serialized: string [batch], ``tf.train.Example`` protocol buffers.
-        inputs: ``s1`` or ``s1+s2``.
+        info: the model's description.
 
     Returns:
-        s1, float32 [batch, 320, 320, 2] in dB, and for ``s1+s2`` also s2, float32 [batch, 320, 320, 4].
+        float32 [batch, tile, tile, bands of all dates] by the name of the model's input.
     """
-    bands = {contract.S1: (contract.S1_BANDS, contract.S1_DTYPE)}
-    if inputs == contract.INPUT_S1_S2:
-        bands[contract.S2] = (contract.S2_BANDS, contract.S2_DTYPE)
-    parsed = tf.io.parse_example(serialized, {name: tf.io.FixedLenFeature([], tf.string) for name in bands})
-    shape = [-1, contract.TILE_SIZE_PX, contract.TILE_SIZE_PX]
-    return [
-        tf.cast(tf.reshape(tf.io.decode_raw(parsed[name], tf.as_dtype(dtype)), [*shape, len(channels)]), tf.float32)
-        for name, (channels, dtype) in bands.items()
-    ]
+    imagery = info.imagery
+    dtypes = {contract.S1: contract.S1_DTYPE, contract.S2: contract.S2_DTYPE}
+    modalities = {imagery.s1_input: contract.S1, imagery.s2_input: contract.S2}
+    features = {name: imagery.dates[modalities[name]] for name in _input_bands(info)}
+    wanted = {feature: tf.io.FixedLenFeature([], tf.string) for some in features.values() for feature in some}
+    parsed = tf.io.parse_example(serialized, wanted)
+
+    def decode(feature: str, dtype: type) -> tf.Tensor:
+        shape = [-1, imagery.tile_size_px, imagery.tile_size_px, len(imagery.feature_bands[feature])]
+        return tf.cast(tf.reshape(tf.io.decode_raw(parsed[feature], tf.as_dtype(dtype)), shape), tf.float32)
+
+    return {
+        name: tf.concat([decode(feature, dtypes[modalities[name]]) for feature in some], axis=-1)
+        for name, some in features.items()
+    }
 
 
 def next_version(export_dir: Path) -> int:
@@ -154,11 +158,11 @@ def verify(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> fl
     serve = tf.saved_model.load(str(folder)).signatures[SERVING_SIGNATURE]
     differences = []
     for seed, size_px in enumerate(_VERIFIED_SIZES_PX):
-        inputs = _random_inputs(seed, size_px, info.inputs)
+        inputs = _random_inputs(seed, size_px, info)
         expected = water_probability(network, info, *inputs.values(), *[None] * (2 - len(inputs))).numpy()
         actual = serve(**inputs)
         probability, mask = actual[contract.WATER_PROBABILITY].numpy(), actual[contract.WATER_MASK].numpy()
-        nodata = np.isnan(inputs[contract.BACKSCATTER_DB].numpy()).any(axis=-1)
+        nodata = np.isnan(inputs[info.imagery.s1_input].numpy()).any(axis=-1)
         if not all(np.array_equal(nodata, other) for other in (np.isnan(probability), mask == contract.MASK_NODATA)):
             raise UserError(f"{folder}: the exported model does not keep no-data; nothing was exported")
         differences.append(float(np.nanmax(np.abs(probability - expected))))
@@ -167,15 +171,28 @@ def verify(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> fl
     return max(differences)
 
 
-def _random_inputs(seed: int, size_px: tuple[int, int], inputs: str) -> dict[str, tf.Tensor]:
-    """Returns two random images, with a rim and scattered pixels of no-data."""
+def _input_bands(info: model_info.ModelInfo) -> dict[str, tuple[contract.Band, ...]]:
+    """Returns the bands of each input of a model's SavedModel, by the input's name."""
+    imagery = info.imagery
+    s2 = {imagery.s2_input: imagery.s2_bands} if info.inputs == contract.INPUT_S1_S2 else {}
+    return {imagery.s1_input: imagery.s1_bands} | s2
+
+
+def _random_inputs(seed: int, size_px: tuple[int, int], info: model_info.ModelInfo) -> dict[str, tf.Tensor]:
+    """Returns two random images a little beyond the bands' limits, with a rim and scattered pixels of no-data."""
     generator = np.random.default_rng(seed)
-    s1 = generator.uniform(-35, 5, (2, *size_px, len(contract.S1_BANDS))).astype(np.float32)
+    images = {
+        name: generator.uniform(*_beyond_limits(bands), (2, *size_px, len(bands))).astype(np.float32)
+        for name, bands in _input_bands(info).items()
+    }
+    s1, s2 = (images.get(name) for name in (info.imagery.s1_input, info.imagery.s2_input))
     s1[:, :3] = np.nan
     s1[generator.random(s1.shape) < 0.01] = np.nan
-    images = {contract.BACKSCATTER_DB: tf.constant(s1)}
-    if inputs == contract.INPUT_S1_S2:
-        s2 = generator.integers(1, 4000, (2, *size_px, len(contract.S2_BANDS))).astype(np.float32)
+    if s2 is not None:
         s2[:, -3:] = contract.S2_NODATA
-        images[contract.REFLECTANCE] = tf.constant(s2)
-    return images
+    return {name: tf.constant(image) for name, image in images.items()}
+
+
+def _beyond_limits(bands: Sequence[contract.Band]) -> tuple[np.ndarray, np.ndarray]:
+    low, high = (np.array([getattr(band, limit) for band in bands]) for limit in ("low", "high"))
+    return low - (high - low) / 4, high + (high - low) / 4

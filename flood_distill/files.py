@@ -1,10 +1,14 @@
 """Whole files only: what is written goes under a temporary name and gets its own name when it is complete."""
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
+
+from flood_distill.errors import UserError
 
 
 @contextlib.contextmanager
@@ -30,3 +34,23 @@ def write_text(path: str | epath.Path, text: str) -> None:
     temporary = path.parent / f".{path.name}.partial"
     temporary.write_text(text)
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, message: str) -> Iterator[None]:
+    """Holds a lock on a folder; the system releases it when the process ends, however it ends.
+
+    Raises:
+        UserError: with the message, if another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(message) from None
+        except OSError:
+            pass  # network file systems may have no locks
+        yield
+    finally:
+        os.close(descriptor)

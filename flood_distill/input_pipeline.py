@@ -16,7 +16,7 @@ from flood_distill import augmentation, contract, normalization, sizes, streams
 from flood_distill import mixing as mixing_rule
 from flood_distill.augmentation import Augmentation, Window
 from flood_distill.errors import UserError
-from flood_distill.records import Records
+from flood_distill.records import Records, common_imagery
 
 SUPERVISED = "supervised"
 DISTILLATION = "distillation"
@@ -81,14 +81,15 @@ def training_dataset(
         `contract.LABEL` int32 [batch, crop, crop], -1 where the label is -1 or the input is not valid. Distillation:
         `contract.IMAGE` (Sentinel-1, jittered), `contract.TEACHER_IMAGE` (Sentinel-1 and 2, not jittered) and
         `contract.VALID` bool [batch, crop, crop], where both are valid; the label is not even decoded. ``clean_tile``
-        makes the teacher's image [batch, padded, padded, 6] and adds `contract.TEACHER_ROWS` and `TEACHER_COLUMNS`,
-        float32 [batch, crop], for `augmentation.warp_logits`.
+        makes the teacher's image [batch, padded, padded, channels] and adds `contract.TEACHER_ROWS` and
+        `TEACHER_COLUMNS`, float32 [batch, crop], for `augmentation.warp_logits`.
 
     Raises:
         UserError: for settings that do not fit together or a source without usable examples.
     """
     # 1. Settings.
     _check_training(sources, mixing, task, inputs, teacher_view, batch_size, start_step, num_threads)
+    imagery = common_imagery(sources)
     needs_s2 = task == DISTILLATION or inputs == contract.INPUT_S1_S2
     features = (contract.S1,) + (contract.S2,) * needs_s2 + (contract.LABEL,) * (task == SUPERVISED)
     ranges = augmentation.augmentation()
@@ -106,9 +107,9 @@ def training_dataset(
         seeds = _example_seeds(seed, number)
         window = augmentation.random_window(ranges, seeds[_GEOMETRY], canvas_px, crop_size_px)
         if task == SUPERVISED:
-            return _supervised_example(tile, window, ranges, seeds)
-        made = _distillation_example(tile, window, ranges, seeds)
-        return made | _clean_tile(tile, window, canvas_px) if teacher_view == CLEAN_TILE else made
+            return _supervised_example(tile, window, ranges, seeds, imagery)
+        made = _distillation_example(tile, window, ranges, seeds, imagery)
+        return made | _clean_tile(tile, window, canvas_px, imagery) if teacher_view == CLEAN_TILE else made
 
     examples = numbered.map(make_example, num_parallel_calls=num_threads or tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -146,7 +147,7 @@ def evaluation_dataset(
     Raises:
         UserError: for settings that make no sense or a split that is not there.
     """
-    _check_choice("inputs", inputs, contract.INPUT_BANDS)
+    _check_choice("inputs", inputs, contract.INPUTS)
     _check_at_least("batch_size", batch_size, 1)
     needed = (contract.S1,) + (contract.S2,) * (inputs == contract.INPUT_S1_S2) + (contract.LABEL,)
     one_pass = streams.OnePass(records, split, tuple(dict.fromkeys((*needed, *features))), only_with_s2=False)
@@ -161,7 +162,7 @@ def evaluation_dataset(
         s1 = example[contract.S1]
         label = tf.where(normalization.s1_valid(s1), example[contract.LABEL], contract.IGNORE_LABEL)
         made = {name: example[name] for name in features}
-        made[contract.IMAGE] = normalization.network_input(inputs, s1, example.get(contract.S2))
+        made[contract.IMAGE] = normalization.network_input(inputs, s1, example.get(contract.S2), records.imagery)
         made[contract.LABEL] = tf.cast(label, tf.int32)
         return made
 
@@ -174,12 +175,14 @@ def evaluation_dataset(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options(0))
 
 
-def _supervised_example(tile: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor]) -> Example:
+def _supervised_example(
+    tile: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor], imagery: contract.Imagery
+) -> Example:
     tile, window = augmentation.cut(tile, window)
-    planes, valid = _read_s1(tile, window)
+    planes, valid = _read_s1(tile, window, imagery)
     planes = augmentation.jitter(planes, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER])
     if contract.S2 in tile:
-        optical, optical_valid = _read_s2(tile, window)
+        optical, optical_valid = _read_s2(tile, window, imagery)
         optical = augmentation.jitter(
             optical, optical_valid, ranges.s2_brightness, ranges.s2_contrast, seeds[_S2_JITTER]
         )
@@ -189,10 +192,12 @@ def _supervised_example(tile: Example, window: Window, ranges: Augmentation, see
     return {contract.IMAGE: _channels_last(planes), contract.LABEL: tf.cast(label, tf.int32)}
 
 
-def _distillation_example(tile: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor]) -> Example:
+def _distillation_example(
+    tile: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor], imagery: contract.Imagery
+) -> Example:
     tile, window = augmentation.cut(tile, window)
-    planes, valid = _read_s1(tile, window)
-    optical, optical_valid = _read_s2(tile, window)
+    planes, valid = _read_s1(tile, window, imagery)
+    optical, optical_valid = _read_s2(tile, window, imagery)
     jittered = augmentation.jitter(planes, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER])
     return {
         contract.IMAGE: _channels_last(jittered),
@@ -201,26 +206,26 @@ def _distillation_example(tile: Example, window: Window, ranges: Augmentation, s
     }
 
 
-def _clean_tile(tile: Example, window: Window, canvas_px: Sequence[int]) -> Example:
+def _clean_tile(tile: Example, window: Window, canvas_px: Sequence[int], imagery: contract.Imagery) -> Example:
     """What the teacher gets instead of the crop, where it sees the whole tile."""
     s1, s2 = (_pad(name, tile[name], [*canvas_px, tile[name].shape[-1]]) for name in (contract.S1, contract.S2))
     return {
-        contract.TEACHER_IMAGE: normalization.network_input(contract.INPUT_S1_S2, s1, s2),
+        contract.TEACHER_IMAGE: normalization.network_input(contract.INPUT_S1_S2, s1, s2, imagery),
         contract.TEACHER_ROWS: window.rows,
         contract.TEACHER_COLUMNS: window.columns,
     }
 
 
-def _read_s1(tile: Example, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
+def _read_s1(tile: Example, window: Window, imagery: contract.Imagery) -> tuple[tf.Tensor, tf.Tensor]:
     s1 = tile[contract.S1]
     values, valid = augmentation.resample(s1, normalization.s1_valid(s1), window)
-    return normalization.normalize(values, valid, contract.S1_BANDS, channels_first=True), valid
+    return normalization.normalize(values, valid, imagery.s1_bands, channels_first=True), valid
 
 
-def _read_s2(tile: Example, window: Window) -> tuple[tf.Tensor, tf.Tensor]:
+def _read_s2(tile: Example, window: Window, imagery: contract.Imagery) -> tuple[tf.Tensor, tf.Tensor]:
     s2 = tile[contract.S2]
-    values, valid = augmentation.resample(s2, normalization.s2_valid(s2), window)
-    return normalization.normalize(values, valid, contract.S2_BANDS, channels_first=True), valid
+    values, valid = augmentation.resample(s2, normalization.s2_valid(s2, imagery), window)
+    return normalization.normalize(values, valid, imagery.s2_bands, channels_first=True), valid
 
 
 def _channels_last(planes: tf.Tensor) -> tf.Tensor:
@@ -282,13 +287,11 @@ def _check_training(
 ) -> None:
     _check_choice("mixing", mixing, mixing_rule.MIXINGS)
     _check_choice("task", task, TASKS)
-    _check_choice("inputs", inputs, contract.INPUT_BANDS)
+    _check_choice("inputs", inputs, contract.INPUTS)
     _check_choice("teacher_view", teacher_view, TEACHER_VIEWS)
     _check_at_least("batch_size", batch_size, 1)
     _check_at_least("start_step", start_step, 0)
     _check_at_least("num_threads", num_threads, 0)
-    if not sources:
-        raise UserError("datasets is empty: name at least one to train on")
     if task == DISTILLATION and inputs != contract.INPUT_S1:
         raise UserError(f"inputs={inputs!r}: a distilled student looks at {contract.INPUT_S1!r}")
     if mixing == mixing_rule.EQUAL and batch_size % len(sources):

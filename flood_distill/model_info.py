@@ -48,7 +48,12 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         if not self.bands:
-            self.bands = [dataclasses.asdict(band) for band in contract.input_bands(self.inputs)]
+            self.bands = [dataclasses.asdict(band) for band in self.imagery.bands(self.inputs)]
+
+    @property
+    def imagery(self) -> contract.Imagery:
+        """What the images hold that the network was validated on."""
+        return contract.imagery(self.dataset)
 
     @property
     def output_stride(self) -> int:

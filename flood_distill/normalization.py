@@ -4,6 +4,7 @@ Training, evaluation, prediction and export all go through these functions. They
 shape with the bands last; NaN never reaches the output.
 """
 
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -12,14 +13,23 @@ from flood_distill import contract
 
 
 def s1_valid(s1: tf.Tensor) -> tf.Tensor:
-    """Returns bool [...]: both bands of `s1`, float [..., bands] in dB, are finite."""
+    """Returns bool [...]: all bands of `s1`, float [..., bands], are finite."""
     return tf.reduce_all(tf.math.is_finite(s1), axis=-1)
 
 
-def s2_valid(s2: tf.Tensor) -> tf.Tensor:
-    """Returns bool [...]: some band of `s2`, int16 or float [..., bands], is not 0 (and, if float, all are finite)."""
+def s2_valid(s2: tf.Tensor, imagery: contract.Imagery = contract.SENTINEL) -> tf.Tensor:
+    """Returns bool [...]: at every date some band is not 0 (and, if float, all are finite).
+
+    Args:
+        s2: int16 or float [..., bands of all dates].
+        imagery: what the bands are.
+
+    Raises:
+        ValueError: if `s2` has another number of bands.
+    """
     s2 = tf.convert_to_tensor(s2)
-    observed = tf.reduce_any(s2 != contract.S2_NODATA, axis=-1)
+    dates = tf.split(s2, len(imagery.dates[contract.S2]), axis=-1)
+    observed = functools.reduce(tf.logical_and, [tf.reduce_any(date != contract.S2_NODATA, axis=-1) for date in dates])
     return observed & tf.reduce_all(tf.math.is_finite(s2), axis=-1) if s2.dtype.is_floating else observed
 
 
@@ -36,7 +46,13 @@ def normalize(
 
     Returns:
         float32, shape of `values`, in [0, 1], `contract.FILL_VALUE` where not valid.
+
+    Raises:
+        ValueError: if `values` has another number of bands.
     """
+    num_bands = values.shape[0 if channels_first else -1]
+    if num_bands != len(bands):
+        raise ValueError(f"{num_bands} bands, not {[band.name for band in bands]}")
     shape = [-1] + [1] * valid.shape.rank if channels_first else [-1]
     low = tf.reshape([float(band.low) for band in bands], shape)
     high = tf.reshape([float(band.high) for band in bands], shape)
@@ -44,24 +60,21 @@ def normalize(
     return tf.where(valid if channels_first else valid[..., tf.newaxis], scaled, contract.FILL_VALUE)
 
 
-def network_input(inputs: str, s1: tf.Tensor, s2: tf.Tensor | None = None) -> tf.Tensor:
+def network_input(
+    inputs: str, s1: tf.Tensor, s2: tf.Tensor | None = None, imagery: contract.Imagery = contract.SENTINEL
+) -> tf.Tensor:
     """Returns what the network looks at; each modality's own validity decides where it is filled.
 
     Args:
         inputs: ``s1`` or ``s1+s2``.
-        s1: float32 [..., 2], dB, NaN = no data.
-        s2: int16 or float32 [..., 4], reflectance x 10000, 0 in all bands = no data; read for ``s1+s2`` only.
+        s1: float32 [..., bands of all dates], NaN = no data.
+        s2: int16 or float32 [..., bands of all dates], 0 in all bands of a date = no data; read for ``s1+s2`` only.
+        imagery: what the bands are.
 
     Returns:
-        float32 [..., 2 or 6] in [0, 1].
+        float32 [..., bands of the input] in [0, 1].
     """
-    channels = [normalize(s1, s1_valid(s1), contract.S1_BANDS)]
+    channels = [normalize(s1, s1_valid(s1), imagery.s1_bands)]
     if inputs == contract.INPUT_S1_S2:
-        channels.append(normalize(s2, s2_valid(s2), contract.S2_BANDS))
+        channels.append(normalize(s2, s2_valid(s2, imagery), imagery.s2_bands))
     return tf.concat(channels, axis=-1)
-
-
-def input_valid(inputs: str, s1: tf.Tensor, s2: tf.Tensor | None = None) -> tf.Tensor:
-    """Returns bool [...]: where every modality of `inputs` is valid (arguments as `network_input`)."""
-    valid = s1_valid(s1)
-    return valid & s2_valid(s2) if inputs == contract.INPUT_S1_S2 else valid

@@ -16,9 +16,10 @@ DRY_COLOR = (0.35, 0.62, 0.28)
 WATER_COLOR = (0.12, 0.35, 0.85)
 INVALID_COLOR = (0.0, 0.0, 0.0)
 CLOUD_COLOR = (1.0, 1.0, 1.0)
-# An unlabelled pixel is drawn as cloud where the mean of B2, B3 and B4 is at least this (reflectance x 10000). Bare
-# soil stays below about 2000; the drawing is all that hangs on it.
-CLOUD_MIN_REFLECTANCE = 2000.0
+# An unlabelled pixel is drawn as cloud where the mean of the three bands that are drawn is at least this share of their
+# normalisation's range: 2000 of 3000 for B2, B3 and B4 (reflectance x 10000). Bare soil stays below; the drawing is all
+# that hangs on it.
+CLOUD_MIN_BRIGHTNESS = 2 / 3
 CELL_INCHES = 2.1
 DPI = 110
 
@@ -29,30 +30,37 @@ class Chip:
 
     Attributes:
         chip_id: the chip's name.
-        s1: float32 [height, width, 2], VV and VH in dB, NaN = no data.
-        s2: int16 [height, width, 4], reflectance x 10000, 0 in all bands = no data; None where there is none.
+        s1: float32 [height, width, bands of all dates], NaN = no data.
+        s2: int16 [height, width, bands of all dates], 0 in all bands = no data; None where there is none.
         label: int8 [height, width], 1 water, 0 dry, -1 no data.
+        imagery: what the bands are; the latest date is drawn.
     """
 
     chip_id: str
     s1: np.ndarray
     s2: np.ndarray | None
     label: np.ndarray
+    imagery: contract.Imagery = contract.SENTINEL
 
 
-def backscatter_image(s1_db: np.ndarray) -> np.ndarray:
-    """Returns VV as grey, float [height, width, 3] in [0, 1], over the range of its normalisation; no data is black."""
-    band = contract.S1_BANDS[0]
-    grey = np.clip((s1_db[..., 0] - band.low) / (band.high - band.low), 0, 1)
-    valid = np.isfinite(s1_db).all(axis=-1)
+def backscatter_image(s1: np.ndarray, imagery: contract.Imagery = contract.SENTINEL) -> np.ndarray:
+    """Returns the first band (VV) as grey over the range of its normalisation; no data is black.
+
+    Returns:
+        float [height, width, 3] in [0, 1].
+    """
+    band = imagery.s1[0]
+    grey = np.clip((s1[..., 0] - band.low) / (band.high - band.low), 0, 1)
+    valid = np.isfinite(s1).all(axis=-1)
     return np.repeat(np.where(valid, grey, 0.0)[..., np.newaxis], 3, axis=-1)
 
 
-def reflectance_image(s2: np.ndarray) -> np.ndarray:
-    """Returns B4, B3, B2 as red, green, blue, float [height, width, 3] in [0, 1], over their normalisation's range."""
-    names = [band.name for band in contract.S2_BANDS]
-    red_green_blue = s2[..., [names.index("B4"), names.index("B3"), names.index("B2")]]
-    return np.clip(red_green_blue / contract.S2_BANDS[0].high, 0, 1)
+def color_image(s2: np.ndarray, imagery: contract.Imagery = contract.SENTINEL) -> np.ndarray:
+    """Returns red, green and blue (B4, B3, B2) as shares of their normalisation's range, float [height, width, 3]."""
+    names = [band.name for band in imagery.s2]
+    indices = [names.index(name) for name in imagery.rgb]
+    low, high = (np.array([getattr(imagery.s2[index], limit) for index in indices]) for limit in ("low", "high"))
+    return (s2[..., indices] - low) / (high - low)
 
 
 def mask_image(mask: np.ndarray) -> np.ndarray:
@@ -68,15 +76,15 @@ def label_image(chip: Chip) -> np.ndarray:
     """Returns the ground truth in Figure 2's colours: unlabelled is white under bright Sentinel-2, else black."""
     image = mask_image(np.where(chip.label == contract.IGNORE_LABEL, contract.MASK_NODATA, chip.label))
     if chip.s2 is not None:
-        visible = chip.s2[..., :3].astype(float).mean(axis=-1)
-        image[(chip.label == contract.IGNORE_LABEL) & (visible >= CLOUD_MIN_REFLECTANCE)] = CLOUD_COLOR
+        brightness = color_image(chip.s2, chip.imagery).mean(axis=-1)
+        image[(chip.label == contract.IGNORE_LABEL) & (brightness >= CLOUD_MIN_BRIGHTNESS)] = CLOUD_COLOR
     return image
 
 
 def comparison_panel(
     chips: Sequence[Chip], predictions: Mapping[str, Mapping[str, np.ndarray]], path: str | Path, title: str = ""
 ) -> None:
-    """Draws one row a chip: Sentinel-1 VV, Sentinel-2, ground truth and each model's prediction with its IoU.
+    """Draws one row a chip: Sentinel-1, Sentinel-2, ground truth and each model's prediction with its IoU.
 
     Args:
         chips: the rows.
@@ -86,7 +94,7 @@ def comparison_panel(
     """
     if not chips:
         raise ValueError("comparison_panel needs at least one chip")
-    columns = ["Sentinel-1 VV", "Sentinel-2", "Ground truth", *predictions]
+    columns = [f"Sentinel-1 {chips[0].imagery.s1[0].name}", "Sentinel-2", "Ground truth", *predictions]
     width, height = CELL_INCHES * len(columns), CELL_INCHES * 1.04 * len(chips) + 0.8
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -106,8 +114,8 @@ def comparison_panel(
 
 
 def _input_cells(chip: Chip) -> list[tuple[np.ndarray | None, str]]:
-    optical = None if chip.s2 is None else reflectance_image(chip.s2)
-    return [(backscatter_image(chip.s1), ""), (optical, ""), (label_image(chip), "")]
+    optical = None if chip.s2 is None else np.clip(color_image(chip.s2, chip.imagery), 0, 1)
+    return [(backscatter_image(chip.s1, chip.imagery), ""), (optical, ""), (label_image(chip), "")]
 
 
 def _prediction_cells(chip: Chip, predictions: Mapping[str, Mapping[str, np.ndarray]]) -> list[tuple[np.ndarray, str]]:

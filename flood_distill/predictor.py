@@ -29,6 +29,7 @@ class Predictor(Protocol):
         threshold: water where the probability is at least this.
         dataset: the dataset it was validated on, empty if none.
         source: ``real`` or ``synthetic``: what it was trained on; empty if nothing.
+        imagery: what the bands of its images are.
     """
 
     model: str
@@ -37,22 +38,27 @@ class Predictor(Protocol):
     threshold: float
     dataset: str
     source: str
+    imagery: contract.Imagery
 
     def __call__(self, s1: np.ndarray, s2: np.ndarray | None = None) -> np.ndarray:
         """Returns the probability of water.
 
         Args:
-            s1: float32 [batch, height, width, 2], VV and VH in dB, NaN = no data.
-            s2: number [batch, height, width, 4], reflectance x 10000, 0 in all bands = no data; only a teacher reads
-                it and sees no Sentinel-2 at all without it.
+            s1: float32 [batch, height, width, bands], for Sentinel VV and VH in dB, NaN = no data.
+            s2: number [batch, height, width, bands], for Sentinel reflectance x 10000, 0 in all bands of a date = no
+                data; only a teacher reads it and sees no Sentinel-2 at all without it.
 
         Returns:
-            float32 [batch, height, width] in [0, 1], NaN where VV or VH has no data.
+            float32 [batch, height, width] in [0, 1], NaN where any band of `s1` has no data.
         """
 
 
 class OtsuPredictor:
-    """Otsu's threshold on VH, tile by tile; the probability is 0 or 1."""
+    """Otsu's threshold on VH, tile by tile; the probability is 0 or 1.
+
+    Args:
+        imagery: what the bands are; says which of them is thresholded.
+    """
 
     model = OTSU
     name = "Otsu"
@@ -60,8 +66,11 @@ class OtsuPredictor:
     threshold = contract.WATER_THRESHOLD
     dataset = source = ""
 
+    def __init__(self, imagery: contract.Imagery = contract.SENTINEL):
+        self.imagery = imagery
+
     def __call__(self, s1: np.ndarray, s2: np.ndarray | None = None) -> np.ndarray:
-        masks = np.stack([otsu.water_mask(tile) for tile in s1])
+        masks = np.stack([otsu.water_mask(tile, self.imagery) for tile in s1])
         return np.where(masks == contract.MASK_NODATA, np.float32(np.nan), masks.astype(np.float32))
 
 
@@ -71,7 +80,7 @@ class NetworkPredictor:
     Args:
         model: the path it came from.
         info: its description.
-        predict_fn: (backscatter_db, reflectance) -> water_probability, as `water_probability` says.
+        predict_fn: (s1, s2) -> water_probability, as `water_probability` says.
     """
 
     def __init__(self, model: str, info: model_info.ModelInfo, predict_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]):
@@ -81,27 +90,29 @@ class NetworkPredictor:
         self.threshold = info.threshold
         self.dataset = info.dataset
         self.source = info.source
+        self.imagery = info.imagery
         self.info = info
         self._predict_fn = predict_fn
 
     def __call__(self, s1: np.ndarray, s2: np.ndarray | None = None) -> np.ndarray:
         if s2 is None:
-            s2 = np.zeros((*s1.shape[:-1], len(contract.S2_BANDS)), np.float32)
+            s2 = np.zeros((*s1.shape[:-1], len(self.imagery.s2_bands)), np.float32)
         return self._predict_fn(tf.constant(s1, tf.float32), tf.constant(s2.astype(np.float32))).numpy()
 
 
-def load_predictor(model: str) -> Predictor:
+def load_predictor(model: str, dataset: str = contract.HAND) -> Predictor:
     """Loads what `--model` names.
 
     Args:
         model: ``otsu``, a model_dir (its best weights), or an exported SavedModel: the folder that holds
             ``saved_model.pb`` or the folder of its versions, of which the highest is taken.
+        dataset: whose images Otsu's threshold is to be taken of; networks know their own.
 
     Raises:
         UserError: for a path that is none of these.
     """
     if model == OTSU:
-        return OtsuPredictor()
+        return OtsuPredictor(contract.imagery(dataset))
     saved_model = find_saved_model(epath.Path(model))
     if saved_model:
         return _load_saved_model(model, saved_model)
@@ -121,7 +132,7 @@ def water_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def water_probability(
-    model: keras.Model, info: model_info.ModelInfo, backscatter_db: tf.Tensor, reflectance: tf.Tensor | None
+    model: keras.Model, info: model_info.ModelInfo, s1: tf.Tensor, s2: tf.Tensor | None
 ) -> tf.Tensor:
     """Returns the probability of water: the one graph behind evaluation, prediction and export.
 
@@ -131,20 +142,20 @@ def water_probability(
     Args:
         model: image -> logits [batch, height, width, 2].
         info: its description: bands, output stride.
-        backscatter_db: float32 [batch, height, width, 2], VV and VH in dB, NaN = no data.
-        reflectance: float32 [batch, height, width, 4], x 10000, 0 in all bands or NaN in any = no data; not read by a
-            student.
+        s1: float32 [batch, height, width, bands], for Sentinel VV and VH in dB, NaN = no data.
+        s2: float32 [batch, height, width, bands], for Sentinel reflectance x 10000, 0 in all bands of a date or NaN in
+            any = no data; not read by a student.
 
     Returns:
-        float32 [batch, height, width] in [0, 1], NaN where VV or VH has no data.
+        float32 [batch, height, width] in [0, 1], NaN where any band of `s1` has no data.
     """
-    height, width = tf.unstack(tf.shape(backscatter_db)[1:3])
-    s1 = _pad(backscatter_db, info.output_stride, contract.S1_NODATA)
-    s2 = None if reflectance is None else _pad(reflectance, info.output_stride, contract.S2_NODATA)
-    image = normalization.network_input(info.inputs, s1, s2)
+    height, width = tf.unstack(tf.shape(s1)[1:3])
+    padded_s1 = _pad(s1, info.output_stride, contract.S1_NODATA)
+    padded_s2 = None if s2 is None else _pad(s2, info.output_stride, contract.S2_NODATA)
+    image = normalization.network_input(info.inputs, padded_s1, padded_s2, info.imagery)
     logits = tf.cast(model(image, training=False), tf.float32)
     probability = tf.nn.softmax(logits)[:, :height, :width, contract.WATER]
-    return tf.where(normalization.s1_valid(backscatter_db), probability, tf.constant(np.nan, tf.float32))
+    return tf.where(normalization.s1_valid(s1), probability, tf.constant(np.nan, tf.float32))
 
 
 def _pad(values: tf.Tensor, output_stride: int, nodata: float) -> tf.Tensor:
@@ -162,7 +173,7 @@ def check_normalization(info: model_info.ModelInfo, where: str) -> None:
     Raises:
         UserError: naming `where` the model lies.
     """
-    if info.input_bands != contract.input_bands(info.inputs) or info.fill_value != contract.FILL_VALUE:
+    if info.input_bands != info.imagery.bands(info.inputs) or info.fill_value != contract.FILL_VALUE:
         raise UserError(f"{where}: trained with another normalisation than this version's; use the version it is from")
 
 
@@ -172,12 +183,12 @@ def _load_model_dir(model: str) -> NetworkPredictor:
 
     @tf.function(
         input_signature=[
-            tf.TensorSpec([None, None, None, len(contract.S1_BANDS)], tf.float32),
-            tf.TensorSpec([None, None, None, len(contract.S2_BANDS)], tf.float32),
+            tf.TensorSpec([None, None, None, len(info.imagery.s1_bands)], tf.float32),
+            tf.TensorSpec([None, None, None, len(info.imagery.s2_bands)], tf.float32),
         ]
     )
-    def predict(backscatter_db: tf.Tensor, reflectance: tf.Tensor) -> tf.Tensor:
-        return water_probability(network, info, backscatter_db, reflectance)
+    def predict(s1: tf.Tensor, s2: tf.Tensor) -> tf.Tensor:
+        return water_probability(network, info, s1, s2)
 
     return NetworkPredictor(model, info, predict)
 
@@ -202,10 +213,10 @@ def _load_saved_model(model: str, folder: epath.Path) -> NetworkPredictor:
     loaded = tf.saved_model.load(str(folder))
     serve = loaded.signatures[SERVING_SIGNATURE]
 
-    def predict(backscatter_db: tf.Tensor, reflectance: tf.Tensor) -> tf.Tensor:
-        inputs = {contract.BACKSCATTER_DB: backscatter_db}
+    def predict(s1: tf.Tensor, s2: tf.Tensor) -> tf.Tensor:
+        inputs = {info.imagery.s1_input: s1}
         if info.inputs == contract.INPUT_S1_S2:
-            inputs[contract.REFLECTANCE] = reflectance
+            inputs[info.imagery.s2_input] = s2
         return serve(**inputs)[contract.WATER_PROBABILITY]
 
     predict.saved_model = loaded  # the signature holds its variables weakly

@@ -36,6 +36,11 @@ class Records:
     splits: Mapping[str, int]
     metadata: Mapping
 
+    @property
+    def imagery(self) -> contract.Imagery:
+        """What its images hold."""
+        return contract.imagery(self.name)
+
     def num_examples(self, split: str) -> int:
         """Returns the number of tiles of a split.
 
@@ -149,6 +154,7 @@ def load(data_dir: str | os.PathLike, dataset: str) -> Records:
     """
     path = _find_version(os.fspath(data_dir), dataset)
     try:
+        contract.imagery(dataset)
         info = _builder(path).info
         metadata = dict(info.metadata)
         splits = {name: split.num_examples for name, split in info.splits.items()}
@@ -156,6 +162,46 @@ def load(data_dir: str | os.PathLike, dataset: str) -> Records:
     except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: is no dataset of data_prep.convert ({reason}); convert it again") from error
+
+
+def stacked(records: Records, split: str, features: Sequence[str]) -> tf.data.Dataset:
+    """Returns one pass over a split as networks look at it: `contract.S1` and `contract.S2` hold all their dates.
+
+    Args:
+        records: the dataset.
+        split: such as ``train``.
+        features: names of the features to decode.
+
+    Returns:
+        As `Records.dataset`; the bands of `contract.S1` and `S2` are `Imagery.s1_bands` and `s2_bands`.
+
+    Raises:
+        UserError: as `Records.dataset`.
+    """
+    dates = {name: some for name, some in records.imagery.dates.items() if name in features and len(some) > 1}
+    if not dates:
+        return records.dataset(split, features=features)
+    decoded = records.dataset(split, features=list(dict.fromkeys([*features, *sum(dates.values(), ())])))
+
+    def stack(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        joined = {name: tf.concat([example[date] for date in some], axis=-1) for name, some in dates.items()}
+        return {name: example[name] for name in features} | joined
+
+    return decoded.map(stack)
+
+
+def common_imagery(datasets: Sequence[Records]) -> contract.Imagery:
+    """Returns what the images of all datasets hold.
+
+    Raises:
+        UserError: if they differ, or there is no dataset.
+    """
+    if not datasets:
+        raise UserError("datasets is empty: name at least one to train on")
+    if len({dataset.imagery for dataset in datasets}) > 1:
+        names = ", ".join(dict.fromkeys(dataset.name for dataset in datasets))
+        raise UserError(f"{names}: their images hold different bands; train and validate on datasets of one kind")
+    return datasets[0].imagery
 
 
 def _find_version(data_dir: str, dataset: str) -> str:

@@ -189,6 +189,11 @@ def _check(predictor: Predictor, inputs: Sequence[str], settings: Settings) -> N
         raise UserError(
             f"--model={predictor.model}: a teacher, which needs Sentinel-2 as well; give a student or a baseline"
         )
+    if predictor.imagery != contract.SENTINEL:
+        raise UserError(
+            f"--model={predictor.model}: trained on images of {predictor.dataset}, not on VV and VH in dB as scenes "
+            "hold; give a model trained on Sen1Floods11"
+        )
     stems = [Path(path).stem for path in inputs]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from flood_distill import contract, mixing
 from flood_distill.errors import UserError
-from flood_distill.records import Records
+from flood_distill.records import Records, stacked
 
 FOREVER = tf.int64.max
 _CHUNK = 32  # examples read at a time
@@ -42,9 +42,9 @@ class OnePass:
         if not self.num_examples:
             lack = "examples with Sentinel-2, which teachers and distillation need" if only_with_s2 else "examples"
             raise UserError(f"{self._name} has no {lack}; convert it anew with the missing layers")
-        self.dataset = records.dataset(split, features=list(features))
+        self.dataset = stacked(records, split, list(features))
         if only_with_s2:
-            decoded = records.dataset(split, features=[*features, contract.HAS_S2])
+            decoded = stacked(records, split, [*features, contract.HAS_S2])
             self.dataset = decoded.filter(lambda example: example[contract.HAS_S2]).map(
                 lambda example: {name: example[name] for name in features}
             )

@@ -37,6 +37,7 @@ class FakeRecords:
     """The part of `records.Records` that evaluation reads."""
 
     name, source, path = contract.HAND, contract.SOURCE_SYNTHETIC, "nowhere"
+    imagery = contract.SENTINEL
 
     def __init__(self, *examples):
         self._examples = examples
@@ -54,6 +55,7 @@ class TwoColumnsTooMany:
     """Water where VH is dark, and in two columns more; keeps the sizes of its batches."""
 
     model, name, inputs, threshold, dataset, source = "m", "wide", "s1", 0.5, "", "synthetic"
+    imagery = contract.SENTINEL
 
     def __init__(self):
         self.batches = []

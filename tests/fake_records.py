@@ -17,6 +17,7 @@ class FakeRecords:
     """
 
     source = contract.SOURCE_SYNTHETIC
+    imagery = contract.SENTINEL
 
     def __init__(self, examples: Sequence[dict[str, np.ndarray]], path: str = "memory"):
         self.examples = list(examples)

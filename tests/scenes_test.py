@@ -19,6 +19,7 @@ class DarkIsWater:
     """Water where VH is below -20 dB: what a window shows does not depend on the window."""
 
     model, name, inputs, threshold, dataset, source = "path/of/model", "dark", "s1", 0.5, "", "synthetic"
+    imagery = contract.SENTINEL
 
     def __init__(self):
         self.num_windows = 0

@@ -10,10 +10,12 @@ from flood_distill.models import layers
 from flood_distill.training import model_files, network
 
 
-def write_model_dir(folder: Path, inputs: str = contract.INPUT_S1, name: str = "tiny") -> keras.Model:
+def write_model_dir(
+    folder: Path, inputs: str = contract.INPUT_S1, name: str = "tiny", dataset: str = contract.HAND
+) -> keras.Model:
     """Writes a model_dir with a best checkpoint of random weights; returns the network."""
     arguments = network.network(
-        len(contract.input_bands(inputs)),
+        len(contract.imagery(dataset).bands(inputs)),
         width_multiplier=0.05,
         num_middle_units=1,
         output_stride=16,
@@ -32,8 +34,8 @@ def write_model_dir(folder: Path, inputs: str = contract.INPUT_S1, name: str = "
         task="supervised",
         inputs=inputs,
         network=arguments,
-        train_datasets=[contract.HAND],
-        dataset=contract.HAND,
+        train_datasets=[dataset],
+        dataset=dataset,
         source=contract.SOURCE_SYNTHETIC,
         seed=0,
     )

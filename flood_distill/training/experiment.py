@@ -93,11 +93,12 @@ def train(
     _check_settings(distribution, task, inputs, batch_size, teacher_model_dir)
     sources = [records.load(data_dir, dataset) for dataset in datasets]
     validation = records.load(data_dir, validation_dataset)
+    imagery = records.common_imagery([*sources, validation])
     info = model_info.ModelInfo(
         name=name,
         task=task,
         inputs=inputs,
-        network=network.network(len(contract.input_bands(inputs))),
+        network=network.network(len(imagery.bands(inputs))),
         train_datasets=list(datasets),
         dataset=validation_dataset,
         source=_source_of([*sources, validation]),
@@ -129,7 +130,7 @@ def train(
     iterator = iter(distribution.experimental_distribute_dataset(batches))
     batch_norms = None
     if precise_batch_norm_batches:
-        tile_px = sizes.padded_size_px(contract.TILE_SIZE_PX, info.output_stride)
+        tile_px = sizes.padded_size_px(imagery.tile_size_px, info.output_stride)
         whole_tiles = training_batches(batch_size=validation_batch_size, crop_size_px=tile_px, start_step=0)
         batch_norms = PreciseBatchNorm(distribution, model, whole_tiles.take(precise_batch_norm_batches))
     validation_batches = distribution.experimental_distribute_dataset(
@@ -180,8 +181,8 @@ def _check_settings(
 ) -> None:
     if task not in (SUPERVISED, DISTILLATION):
         raise UserError(f"train.task={task!r}: not one of {SUPERVISED}, {DISTILLATION}")
-    if inputs not in contract.INPUT_BANDS:
-        raise UserError(f"train.inputs={inputs!r}: not one of {', '.join(contract.INPUT_BANDS)}")
+    if inputs not in contract.INPUTS:
+        raise UserError(f"train.inputs={inputs!r}: not one of {', '.join(contract.INPUTS)}")
     replicas = distribution.num_replicas_in_sync
     if batch_size % replicas:
         raise UserError(f"train.batch_size={batch_size}: not a multiple of the {replicas} replicas")
@@ -205,6 +206,11 @@ def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) ->
     teacher, teacher_info = model_files.load_best(teacher_model_dir)
     if teacher_info.inputs != contract.INPUT_S1_S2:
         raise UserError(f"--teacher_model_dir={teacher_model_dir}: that network looks at {teacher_info.inputs} only")
+    if teacher_info.imagery != info.imagery:
+        raise UserError(
+            f"--teacher_model_dir={teacher_model_dir}: taught on images of {teacher_info.dataset}, whose bands are not "
+            f"those of {info.dataset}; give a teacher of the student's own datasets"
+        )
     info.teacher = f"{teacher_info.name} ({epath.Path(teacher_model_dir).name})"
     return functools.partial(objectives.distillation_objective, teacher=teacher)
 
