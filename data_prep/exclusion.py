@@ -33,17 +33,17 @@ class EvaluationGround:
     events: set[str]
 
 
-def evaluation_ground(root: Path | None, data_dir: Path) -> EvaluationGround | None:
+def evaluation_ground(root: Path | None, data_dir: Path | None = None) -> EvaluationGround | None:
     """Returns what is evaluated on, from Sen1Floods11's files and, where they lack, from a converted ``hand``.
 
     Args:
         root: the folder with Sen1Floods11's ``data`` and ``splits``, or None.
-        data_dir: root of converted datasets.
+        data_dir: root of converted datasets, or None.
 
     Returns:
         The ground, or None if neither source is there.
     """
-    stored = _stored_footprints(data_dir)
+    stored = {} if data_dir is None else _stored_footprints(data_dir)
     if root is None:
         return EvaluationGround(stored, [], {layout.HELD_OUT_EVENT}) if stored else None
     splits = layout.read_splits(root)

@@ -34,7 +34,8 @@ class Builder(tile_builder.TileBuilder):
         by a folder ``sen1floods11`` beside `input_dir`, or by ``sen1floods11/hand`` in the same data_dir.
         """
         chips = layout.chips(input_dir)
-        ground = exclusion.evaluation_ground(self._sen1floods11_root(input_dir), Path(self._data_dir_root))
+        root = sen1floods11_layout.find_root_beside(input_dir, self.sen1floods11_dir)
+        ground = exclusion.evaluation_ground(root, Path(self._data_dir_root))
         if ground is None:
             note = "no Sen1Floods11 found to keep its evaluation ground out of training; see --sen1floods11_dir"
             return Plan({contract.TRAIN_SPLIT: chips}, self.layers, notes=[note])
@@ -45,9 +46,3 @@ class Builder(tile_builder.TileBuilder):
                 f"{len(ground.unknown)} evaluation chips of Sen1Floods11 have no known footprint: not compared"
             )
         return Plan({contract.TRAIN_SPLIT: kept}, self.layers, excluded=excluded, notes=notes)
-
-    def _sen1floods11_root(self, input_dir: Path) -> Path | None:
-        if self.sen1floods11_dir is not None:
-            return sen1floods11_layout.find_root(self.sen1floods11_dir)
-        beside = input_dir.resolve().parent / "sen1floods11"
-        return sen1floods11_layout.find_root(beside) if beside.is_dir() else None

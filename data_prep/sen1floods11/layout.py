@@ -54,6 +54,21 @@ def find_root(input_dir: Path) -> Path:
     )
 
 
+def find_root_beside(tiles_dir: Path, sen1floods11_dir: Path | None) -> Path | None:
+    """Returns the root in `sen1floods11_dir` or, if that is None, in a folder ``sen1floods11`` beside `tiles_dir`.
+
+    Returns:
+        The folder with ``data`` and ``splits``, or None if no folder is given and none is beside.
+
+    Raises:
+        UserError: if there is a folder and it does not hold them.
+    """
+    if sen1floods11_dir is not None:
+        return find_root(sen1floods11_dir)
+    beside = tiles_dir.resolve().parent / "sen1floods11"
+    return find_root(beside) if beside.is_dir() else None
+
+
 def read_splits(root: Path) -> dict[str, list[str]]:
     """Returns the chip ids of each official split, in the order of the list files.
 
