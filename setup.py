@@ -28,11 +28,13 @@ setup(
         "absl-py>=2.1",
         "etils[epath]>=1.9",
         "gin-config>=0.5",
+        "google-crc32c>=1.5",
         "importlib_resources>=6",  # needed by tensorflow-datasets 4.9, which does not declare it
         "keras>=3.8",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "rasterio>=1.3.9",
+        "requests>=2.31",
         "scikit-image>=0.22",
         "scipy>=1.11",
         "tensorboard>=2.17",
@@ -65,7 +67,7 @@ setup(
                 f"flood_distill_{name} = flood_distill.{name}:entry_point"
                 for name in ("train", "evaluate", "export", "predict", "reproduce")
             ),
-            *(f"flood_distill_{name} = data_prep.{name}:entry_point" for name in ("synthesize", "convert")),
+            *(f"flood_distill_{name} = data_prep.{name}:entry_point" for name in ("download", "synthesize", "convert")),
         ]
     },
     classifiers=[
