@@ -12,11 +12,11 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from data_prep import tile_builder
+from data_prep import publish, tile_builder
 from data_prep.external import external_dataset_builder
 from data_prep.sen1floods11 import sen1floods11_dataset_builder
 from data_prep.tile_builder import TileBuilder
-from flood_distill import contract, files, quiet
+from flood_distill import contract, files, object_store, quiet
 from flood_distill.errors import UserError
 
 BUILDERS: dict[str, type[TileBuilder]] = {
@@ -31,7 +31,7 @@ class Conversion:
     """What `convert` did.
 
     Attributes:
-        path: the dataset's folder, with its version.
+        path: the dataset's folder, with its version; an epath in an object store.
         done: False if the dataset was there already.
         source: ``real`` or ``synthetic``.
         num_examples: by split.
@@ -39,7 +39,7 @@ class Conversion:
         notes: what the user should know, one line each.
     """
 
-    path: Path
+    path: Path | epath.Path
     done: bool
     source: str
     num_examples: dict[str, int]
@@ -69,7 +69,7 @@ def convert(
     Args:
         dataset: ``NAME/CONFIG``.
         input_dir: the folder of tiles; synthetic if it or a folder above it holds `contract.SYNTHETIC_MARKER`.
-        data_dir: root of converted datasets.
+        data_dir: root of converted datasets, local or in an object store.
         allow_missing: leave incomplete and damaged chips out.
         overwrite: replace a dataset that is there, if it is of the same source.
         sen1floods11_dir: folder that holds Sen1Floods11's v1.1, whose evaluation ground is excluded.
@@ -80,16 +80,24 @@ def convert(
             dataset of the other source in its place, another conversion under way, a full disk.
     """
     builder_class, config = _find_builder(dataset)
-    if "://" in os.fspath(data_dir):
-        raise UserError(
-            f"--data_dir={data_dir}: is not a local folder; convert into one and copy the dataset when whole"
-        )
-    input_dir, data_dir = Path(input_dir), Path(data_dir)
+    input_dir = Path(input_dir)
     if not input_dir.is_dir():
         raise UserError(f"--input_dir={input_dir}: no such folder")
     config_dir = data_dir / dataset
     final_dir = config_dir / str(builder_class.VERSION)
     new_folders = [folder for folder in (config_dir, config_dir.parent, data_dir) if not folder.exists()]
+    if object_store.is_remote(data_dir):
+        return _convert_to_store(
+            dataset,
+            input_dir,
+            epath.Path(data_dir),
+            overwrite,
+            str(builder_class.VERSION),
+            allow_missing=allow_missing,
+            sen1floods11_dir=sen1floods11_dir,
+            num_workers=num_workers,
+        )
+    data_dir = Path(data_dir)
     try:
         config_dir.mkdir(parents=True, exist_ok=True)
         with files.only_one(config_dir, f"{config_dir}: another conversion of this dataset is under way"):
@@ -117,6 +125,23 @@ def convert(
 def _find_builder(dataset: str) -> tuple[type[TileBuilder], str]:
     if dataset not in dataset_names():
         raise UserError(f"--dataset={dataset}: not one of {', '.join(dataset_names())}")
+def _convert_to_store(
+    dataset: str, input_dir: Path, data_dir: epath.Path, overwrite: bool, version: str, **settings
+) -> Conversion:
+    """Converts in a local folder and publishes the dataset in the store when it is whole."""
+    object_store.connect(data_dir)
+    final_dir = data_dir / dataset / version
+    existing = _existing(final_dir) if publish.is_whole(final_dir) else None
+    _refuse_other_source(final_dir, existing, tile_builder.source_of(input_dir))
+    if existing is not None and not overwrite:
+        return existing
+    with publish.staging(data_dir, dataset) as local_root:
+        done = convert(dataset, input_dir, local_root, **settings)
+        publish.upload_default_config(local_root, data_dir, dataset)
+        publish.upload(done.path, final_dir)
+    return dataclasses.replace(done, path=final_dir)
+
+
     name, config = dataset.split("/")
     return BUILDERS[name], config
 
@@ -136,7 +161,7 @@ def _conversion(builder: TileBuilder, final_dir: Path) -> Conversion:
     return Conversion(final_dir, True, metadata[contract.SOURCE], counts, metadata, tuple(builder.notes))
 
 
-def _existing(final_dir: Path) -> Conversion | None:
+def _existing(final_dir: Path | epath.Path) -> Conversion | None:
     if not final_dir.is_dir():
         return None
     try:
@@ -149,7 +174,7 @@ def _existing(final_dir: Path) -> Conversion | None:
         raise UserError(f"{final_dir}: is there but is no dataset of this program; remove it ({error})") from error
 
 
-def _refuse_other_source(final_dir: Path, existing: Conversion | None, source: str) -> None:
+def _refuse_other_source(final_dir: Path | epath.Path, existing: Conversion | None, source: str) -> None:
     if existing is not None and existing.source != source:
         raise UserError(
             f"{final_dir}: holds a {existing.source} dataset and the tiles are {source}; "

@@ -9,6 +9,7 @@ from pathlib import Path
 import gin
 from absl import app, flags, logging
 
+from flood_distill import object_store
 from flood_distill.errors import UserError
 
 # Before TensorFlow is imported: its start-up notices are not the user's business.
@@ -89,7 +90,20 @@ def run(main: Callable[[list[str]], int | None]) -> None:
             print(f"error: {_without_gin_notes(str(error))}", file=sys.stderr)
             return 1
 
-    app.run(guarded)
+    try:
+        app.run(guarded)
+    except BaseException as end:  # app.run always ends in SystemExit
+        if object_store.loaded():
+            object_store.leave(_exit_code(end))
+        raise
+
+
+def _exit_code(end: BaseException) -> int:
+    """Returns the exit code with which Python would end; shows the traceback as it would."""
+    if isinstance(end, SystemExit):
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    sys.excepthook(type(end), end, end.__traceback__)
+    return 1
 
 
 def _without_gin_notes(message: str) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import gin
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
-from flood_distill import contract, files, normalization, panels, statistics
+from flood_distill import contract, files, normalization, object_store, panels, statistics
 from flood_distill.errors import UserError
 from flood_distill.predictor import Predictor, water_mask
 from flood_distill.records import Records, stacked
@@ -61,7 +62,8 @@ def evaluate(
             f"--model={predictor.model}: looks at images of {predictor.dataset or 'another kind'}, whose bands are not "
             f"those of {records.name}; score it on a dataset of its own kind"
         )
-    output_dir = Path(output_dir)
+    object_store.connect(output_dir)
+    output_dir = epath.Path(output_dir)
     results, masks = score_chips(predictor, records, split, batch_size)
     metrics = {
         "split": split,

@@ -1,17 +1,17 @@
 """Export as a SavedModel that needs nothing but TensorFlow: NaN in, NaN out, any height and width."""
 
 import functools
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
-from flood_distill import contract, model_info
+from flood_distill import contract, files, model_info, object_store
 from flood_distill.errors import UserError
-from flood_distill.predictor import EXTRA_ASSETS_DIR, SERVING_SIGNATURE, water_probability
+from flood_distill.predictor import EXTRA_ASSETS_DIR, SAVED_MODEL_FILE, SERVING_SIGNATURE, water_probability
 from flood_distill.training import model_files
 
 TILE_SIGNATURE = "tile_321"
@@ -88,18 +88,15 @@ def export(model_dir: str, export_dir: str) -> str:
     Raises:
         UserError: if there are no best weights, or the exported model differs.
     """
+    object_store.connect(model_dir, export_dir)
     network, info = model_files.load_best(model_dir)
-    root = Path(export_dir)
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = root / ".partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    root = epath.Path(export_dir)
+    files.make_folder(root)
+    with files.partial(root / "version") as temporary:
         save(network, info, temporary)
         difference = verify(network, info, temporary)
         target = root / str(next_version(root))
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        files.publish(temporary, target, last=SAVED_MODEL_FILE)
     print(f"Loaded again and compared: probabilities differ by at most {difference:.1e} (allowed {TOLERANCE:g})")
     return str(target)
 
@@ -140,10 +137,15 @@ def decode_records(serialized: tf.Tensor, info: model_info.ModelInfo) -> dict[st
     }
 
 
-def next_version(export_dir: Path) -> int:
-    """Returns one more than the highest version in a folder, 1 in an empty one."""
-    versions = [int(child.name) for child in export_dir.iterdir() if child.name.isdigit()]
-    return max(versions, default=0) + 1
+def next_version(export_dir: epath.Path) -> int:
+    """Returns one more than the highest version in a folder, 1 in an empty one.
+
+    In an object store a version counts when it is whole: what a killed export left is replaced.
+    """
+    versions = [child for child in object_store.children(export_dir) if child.name.isdigit()]
+    if object_store.is_remote(export_dir):
+        versions = [child for child in versions if (child / SAVED_MODEL_FILE).exists()]
+    return max((int(child.name) for child in versions), default=0) + 1
 
 
 def verify(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from etils import epath
 
-from flood_distill import contract, model_info, normalization, otsu, sizes
+from flood_distill import contract, model_info, normalization, object_store, otsu, sizes
 from flood_distill.errors import UserError
 from flood_distill.training import model_files
 
@@ -113,6 +113,7 @@ def load_predictor(model: str, dataset: str = contract.HAND) -> Predictor:
     """
     if model == OTSU:
         return OtsuPredictor(contract.imagery(dataset))
+    object_store.connect(model)
     saved_model = find_saved_model(epath.Path(model))
     if saved_model:
         return _load_saved_model(model, saved_model)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tqdm
 
-from flood_distill import contract, quiet
+from flood_distill import contract, object_store, quiet
 from flood_distill.errors import UserError
 
 _BLOCK_BYTES = 1 << 22
@@ -152,6 +152,7 @@ def load(data_dir: str | os.PathLike, dataset: str) -> Records:
     Raises:
         UserError: if it is not there or cannot be read.
     """
+    object_store.connect(data_dir)
     path = _find_version(os.fspath(data_dir), dataset)
     try:
         contract.imagery(dataset)

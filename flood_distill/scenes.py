@@ -19,7 +19,7 @@ import rasterio.errors
 from rasterio._err import CPLE_BaseError
 from tqdm import tqdm
 
-from flood_distill import contract, scene_preview
+from flood_distill import contract, object_store, scene_preview
 from flood_distill.errors import UserError
 from flood_distill.geo import cog, polygons, raster, windows
 from flood_distill.geo import grid as grid_lib
@@ -92,6 +92,7 @@ def predict_scenes(
     Raises:
         UserError: before any work, for a predictor that cannot do scenes, two inputs of one stem or impossible sizes.
     """
+    object_store.local_only("--output_dir", output_dir)
     settings = Settings(window_px, overlap_px, batch_size, reference_water)
     _check(predictor, inputs, settings)
     failures = []

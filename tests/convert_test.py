@@ -266,8 +266,6 @@ def test_wrong_settings_name_themselves(tmp_path):
     _write(tmp_path / "tiles")
     with pytest.raises(UserError, match="Not a directory"):
         conversion.convert(HAND, tmp_path / "tiles", tmp_path / "file")
-    with pytest.raises(UserError, match="s3://bucket: is not a local folder"):
-        conversion.convert(HAND, tmp_path / "tiles", "s3://bucket")
     (tmp_path / "records" / HAND / "1.0.0").mkdir(parents=True)
     with pytest.raises(UserError, match=r"hand/1\.0\.0: is there but is no dataset"):
         conversion.convert(HAND, tmp_path / "tiles", tmp_path / "records", overwrite=True)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
-from flood_distill import contract, files, input_pipeline, model_info, records, sizes, statistics
+from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes, statistics
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
 from flood_distill.training import model_files, network, objectives, optimization, run_log, strategies
@@ -89,6 +89,7 @@ def train(
         UserError: for settings or data that do not fit together, and when the loss is not finite.
     """
     # 1. Strategy and data.
+    object_store.connect(model_dir)
     distribution = strategies.make_strategy(strategy, tpu)
     _check_settings(distribution, task, inputs, batch_size, teacher_model_dir)
     sources = [records.load(data_dir, dataset) for dataset in datasets]
@@ -114,7 +115,7 @@ def train(
     trainer = Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, seed, jit_compile)
 
     # 3. State: this run's own latest checkpoint, else from scratch.
-    epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
+    files.make_folder(model_dir)
     state = RunState(trainer, model_dir, info, max_checkpoints)
     step = state.restore()
     if step == 0:

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from etils import epath
 
-from flood_distill import contract, model_info
+from flood_distill import contract, model_info, object_store
 from flood_distill.errors import UserError
 from flood_distill.training import network
 
@@ -26,6 +26,7 @@ def load_best(model_dir: str) -> tuple[keras.Model, model_info.ModelInfo]:
     Raises:
         UserError: if `model_dir` is no model_dir, or its run has not been validated yet.
     """
+    object_store.connect(model_dir)
     info = model_info.read(model_dir)
     model = network.build(info.network)
     manager = best_checkpoint_manager(model, model_dir)
