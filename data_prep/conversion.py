@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+from etils import epath
 
 from data_prep import publish, tile_builder
 from data_prep.external import external_dataset_builder
