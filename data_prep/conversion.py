@@ -84,9 +84,6 @@ def convert(
     input_dir = Path(input_dir)
     if not input_dir.is_dir():
         raise UserError(f"--input_dir={input_dir}: no such folder")
-    config_dir = data_dir / dataset
-    final_dir = config_dir / str(builder_class.VERSION)
-    new_folders = [folder for folder in (config_dir, config_dir.parent, data_dir) if not folder.exists()]
     if object_store.is_remote(data_dir):
         return _convert_to_store(
             dataset,
@@ -99,6 +96,9 @@ def convert(
             num_workers=num_workers,
         )
     data_dir = Path(data_dir)
+    config_dir = data_dir / dataset
+    final_dir = config_dir / str(builder_class.VERSION)
+    new_folders = [folder for folder in (config_dir, config_dir.parent, data_dir) if not folder.exists()]
     try:
         config_dir.mkdir(parents=True, exist_ok=True)
         with files.only_one(config_dir, f"{config_dir}: another conversion of this dataset is under way"):
@@ -123,9 +123,6 @@ def convert(
         _remove_empty(new_folders)
 
 
-def _find_builder(dataset: str) -> tuple[type[TileBuilder], str]:
-    if dataset not in dataset_names():
-        raise UserError(f"--dataset={dataset}: not one of {', '.join(dataset_names())}")
 def _convert_to_store(
     dataset: str, input_dir: Path, data_dir: epath.Path, overwrite: bool, version: str, **settings
 ) -> Conversion:
@@ -143,6 +140,9 @@ def _convert_to_store(
     return dataclasses.replace(done, path=final_dir)
 
 
+def _find_builder(dataset: str) -> tuple[type[TileBuilder], str]:
+    if dataset not in dataset_names():
+        raise UserError(f"--dataset={dataset}: not one of {', '.join(dataset_names())}")
     name, config = dataset.split("/")
     return BUILDERS[name], config
 
