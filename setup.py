@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "flood_distill/__init__.py").read_text()).group(1)
 
+EARTH_ENGINE = ["earthengine-api>=1.1", "shapely>=2.0"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "psutil>=5.9"]
 
 setup(
@@ -22,7 +23,7 @@ setup(
     packages=find_packages(include=["flood_distill*", "data_prep*", "gin_configs"]),
     package_data={
         "gin_configs": ["*.gin"],
-        "data_prep": ["*/README.md", "*/CITATIONS.bib", "*/TAGS.txt"],
+        "data_prep": ["*/README.md", "*/CITATIONS.bib", "*/TAGS.txt", "earth_engine_curation/*.csv"],
     },
     install_requires=[
         "absl-py>=2.1",
@@ -52,14 +53,14 @@ setup(
             "numpy<2",
         ],
         "cuda": ["tensorflow[and-cuda]>=2.17"],
-        "earthengine": ["earthengine-api>=1.1"],
+        "earthengine": EARTH_ENGINE,
         "beam": ["apache-beam>=2.60"],
         "sweep": ["optuna>=4"],
         "openvino": ["openvino>=2024.4"],
         "serving": ["requests>=2.31"],
         "view": ["titiler.core>=0.18", "uvicorn>=0.30"],
         "test": TEST,
-        "dev": [*TEST, "ruff>=0.9"],
+        "dev": [*TEST, *EARTH_ENGINE, "ruff>=0.9"],
     },
     entry_points={
         "console_scripts": [
@@ -67,7 +68,10 @@ setup(
                 f"flood_distill_{name} = flood_distill.{name}:entry_point"
                 for name in ("train", "evaluate", "export", "predict", "reproduce")
             ),
-            *(f"flood_distill_{name} = data_prep.{name}:entry_point" for name in ("download", "synthesize", "convert")),
+            *(
+                f"flood_distill_{name} = data_prep.{name}:entry_point"
+                for name in ("download", "earth_engine", "synthesize", "convert")
+            ),
         ]
     },
     classifiers=[
