@@ -209,13 +209,13 @@ SENTINEL = Imagery(
 # OMBRIA's PNGs: 8 bits, scaled by the publisher in a way that is not documented. Its optical images look like these
 # three bands in this order (not documented either).
 OMBRIA = Imagery(
-    (Band("S1", 0.0, 255.0, "count"),),
+    (Band("backscatter", 0.0, 255.0, "count"),),
     tuple(Band(name, 0.0, 255.0, "count") for name in ("SWIR", "NIR", "visible")),
     256,
     BACKSCATTER_SCALED,
     COLOR_SCALED,
     rgb=("SWIR", "NIR", "visible"),
-    otsu_band="S1",
+    otsu_band="backscatter",
     target="flood",
 )
 IMAGERY = {

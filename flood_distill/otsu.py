@@ -1,4 +1,4 @@
-"""Otsu's threshold on VH (or the one band of OMBRIA), the classical baseline of Table 1: one threshold per tile, no training."""
+"""Otsu's threshold on VH (or OMBRIA's one band), the classical baseline of Table 1: one per tile, no training."""
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -15,8 +15,8 @@ def threshold(backscatter: np.ndarray) -> float | None:
         backscatter: float32 [height, width], one band in its unit (VH: dB), NaN = no data.
 
     Returns:
-        The threshold in that unit; None where there is no or only one distinct finite value. Otsu's method separates two
-        classes and one value holds only one, so there is nothing to separate.
+        The threshold in that unit; None where there is no or only one distinct finite value. Otsu's method separates
+        two classes and one value holds only one, so there is nothing to separate.
     """
     finite = backscatter[np.isfinite(backscatter)]
     if finite.size == 0 or finite.min() == finite.max():

@@ -132,9 +132,7 @@ def water_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(np.isnan(probability), np.uint8(contract.MASK_NODATA), water)
 
 
-def water_probability(
-    model: keras.Model, info: model_info.ModelInfo, s1: tf.Tensor, s2: tf.Tensor | None
-) -> tf.Tensor:
+def water_probability(model: keras.Model, info: model_info.ModelInfo, s1: tf.Tensor, s2: tf.Tensor | None) -> tf.Tensor:
     """Returns the probability of water: the one graph behind evaluation, prediction and export.
 
     Invalid pixels get the fill value, the image is padded with invalid pixels to k * output_stride + 1 (at least 33),

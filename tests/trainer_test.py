@@ -119,8 +119,8 @@ def test_resumed_state_is_the_saved_state(tmp_path):
         task="supervised",
         inputs="s1",
         network=TINY,
-        train_datasets=["a/b"],
-        dataset="a/b",
+        train_datasets=[contract.HAND],
+        dataset=contract.HAND,
         source="real",
         seed=7,
     )
