@@ -1,37 +1,38 @@
 """How fast conversion is against the bare work: ``python -m benchmarks.convert_speed --num_tiles=200``.
 
 Writes chips in the layout and with the dtypes of Sen1Floods11 (speckle, so they compress as badly as real ones), then
-times in one process, in turn and after a warm-up,
+times on the same number of processes, in turn and after a warm-up,
 
 * `bare`: rasterio reads the layers and `rasterio.warp.reproject` warps them to the tile grid,
 * `read_chip`: our reading, checking and warping,
 * `convert`: all of `data_prep.convert`: checking, reading, warping, encoding, writing, hashing.
 
-Prints a table and one line of JSON. ``speed_share`` is the speed of convert over that of bare.
+Prints a table and one line of JSON. ``speed_share`` is the speed of convert over that of bare; ``cpu_share`` the same
+for processor time of all processes, which other load on the machine hardly changes.
 """
 
+import functools
 import json
+import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import rasterio
-import rasterio.warp
 from absl import app, flags
-from rasterio.enums import Resampling
 
-from data_prep import conversion, tiles
+from benchmarks import bare_warp
+from data_prep import conversion, tiles, workers
 from data_prep.sen1floods11 import layout
 from data_prep.tiles import Chip
 from flood_distill import contract
-from flood_distill.geo import grid as grid_lib
 from flood_distill.geo import raster
 from flood_distill.geo.grid import Grid
 
 _NUM_TILES = flags.DEFINE_integer("num_tiles", 200, "Number of tiles.")
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", workers.num_cores(), "Processes; 0 for this one alone.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "How often each is timed; the median counts.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the tiles go; a temporary folder if not given.")
 
@@ -48,16 +49,19 @@ def main(argv: list[str]) -> None:
         make_tiles(root, _NUM_TILES.value)
         chips = [chip for some in layout.hand_chips(root).values() for chip in some]
         timed = {
-            "bare": lambda: [bare(chip) for chip in chips],
-            "read_chip": lambda: [tiles.read_chip(chip, layout.HAND_LAYERS) for chip in chips],
-            "convert": lambda: conversion.convert(contract.HAND, root, Path(scratch) / "records", overwrite=True),
+            "bare": lambda: _run_all(bare_warp.read_and_warp, chips),
+            "read_chip": lambda: _run_all(functools.partial(tiles.read_chip, specs=layout.HAND_LAYERS), chips),
+            "convert": lambda: conversion.convert(
+                contract.HAND, root, Path(scratch) / "records", overwrite=True, num_workers=_NUM_WORKERS.value
+            ),
         }
         conversion.convert(contract.HAND, root, Path(scratch) / "records")  # imports TensorFlow, fills the page cache
         seconds = {name: [] for name in timed}
         for _ in range(_REPEATS.value):
             for name, function in timed.items():
                 seconds[name].append(_seconds(function))
-    _report({name: statistics.median(some) for name, some in seconds.items()}, len(chips))
+    medians = {name: [statistics.median(some) for some in zip(*found, strict=True)] for name, found in seconds.items()}
+    _report(medians, len(chips))
 
 
 def make_tiles(root: Path, num_tiles: int) -> None:
@@ -77,30 +81,6 @@ def make_tiles(root: Path, num_tiles: int) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         lines = [f"{chip_id}_S1Hand.tif,{chip_id}_LabelHand.tif\r\n" for chip_id in listed[split]]
         (root / name).write_text("".join(lines), newline="")
-
-
-def bare(chip: Chip) -> list[np.ndarray]:
-    """Reads and warps the layers of a chip by rasterio alone."""
-    results = []
-    for spec in layout.HAND_LAYERS:
-        with rasterio.open(chip.files[spec.feature]) as dataset:
-            pixels = dataset.read(list(spec.bands))
-            grid = grid_lib.tile_grid("EPSG:4326", tuple(dataset.transform)[:6], dataset.width, dataset.height)
-            nodata = dataset.nodata if dataset.nodata is not None else contract.IGNORE_LABEL
-            result = np.full((len(spec.bands), *grid.shape), nodata, pixels.dtype)
-            rasterio.warp.reproject(
-                pixels,
-                result,
-                src_transform=dataset.transform,
-                src_crs=dataset.crs,
-                dst_transform=rasterio.Affine(*grid.transform),
-                dst_crs=grid.crs,
-                src_nodata=nodata,
-                dst_nodata=nodata,
-                resampling=Resampling.bilinear if spec.feature in (contract.S1, contract.S2) else Resampling.nearest,
-            )
-            results.append(result)
-    return results
 
 
 def _make_chip(root: Path, number: int) -> dict[str, bytes]:
@@ -129,18 +109,34 @@ def _make_chip(root: Path, number: int) -> dict[str, bytes]:
     return made
 
 
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _run_all(function: Callable[[Chip], object], chips: Sequence[Chip]) -> None:
+    pool = workers.Workers(_NUM_WORKERS.value)
+    for _ in pool.map(function, chips):
+        pass
+    pool.close()
+
+
+def _seconds(function: Callable[[], object]) -> tuple[float, float]:
+    """Returns wall time and processor time, that of ended child processes included."""
+    start, cpu_start = time.perf_counter(), _cpu_seconds()
     function()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, _cpu_seconds() - cpu_start
 
 
-def _report(seconds: dict[str, float], num_tiles: int) -> None:
-    print(f"{'':10} {'s':>8} {'tiles/s':>8} {'of bare':>8}")
-    for name, value in seconds.items():
-        print(f"{name:10} {value:8.2f} {num_tiles / value:8.1f} {seconds['bare'] / value:8.0%}")
-    result = {"benchmark": "convert_speed", "num_tiles": num_tiles, "seconds": seconds}
-    print(json.dumps(result | {"speed_share": seconds["bare"] / seconds["convert"]}))
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _report(medians: dict[str, Sequence[float]], num_tiles: int) -> None:
+    (bare, cpu_bare), (convert, cpu_convert) = medians["bare"], medians["convert"]
+    print(f"{'':10} {'s':>8} {'tiles/s':>8} {'of bare':>8} {'CPU s':>8} {'of bare':>8}")
+    for name, (wall, cpu) in medians.items():
+        print(f"{name:10} {wall:8.2f} {num_tiles / wall:8.1f} {bare / wall:8.0%} {cpu:8.2f} {cpu_bare / cpu:8.0%}")
+    result = {"benchmark": "convert_speed", "num_tiles": num_tiles, "num_workers": _NUM_WORKERS.value}
+    result |= {"seconds": {name: wall for name, (wall, _) in medians.items()}}
+    result |= {"cpu_seconds": {name: cpu for name, (_, cpu) in medians.items()}}
+    print(json.dumps(result | {"speed_share": bare / convert, "cpu_share": cpu_bare / cpu_convert}))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core import shuffle
 
 from data_prep import publish, tile_builder
 from data_prep.external import external_dataset_builder
@@ -25,6 +26,7 @@ BUILDERS: dict[str, type[TileBuilder]] = {
     "external": external_dataset_builder.Builder,
 }
 _REPLACED_SUFFIX = ".replaced"
+_SHUFFLE_BUFFER_BYTES = 256 << 20  # TFDS keeps 1 GB of a split in memory before it turns to the disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +151,7 @@ def _find_builder(dataset: str) -> tuple[type[TileBuilder], str]:
 
 def _prepare(builder: TileBuilder, input_dir: Path) -> None:
     tfds.disable_progress_bar()  # the builder shows its own
+    shuffle.MAX_MEM_BUFFER_SIZE = _SHUFFLE_BUFFER_BYTES
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(
             download_dir=scratch,  # nothing is downloaded, yet TFDS makes the folder
