@@ -26,6 +26,7 @@ TILE_SIZE_PX = 320  # section 2.2: 512 px x 10 m = 320 px x 16 m
 # --- Normalisation ---------------------------------------------------------------------------------------------------
 # Value given to invalid pixels after normalisation. Zero would be -20 dB, which looks like water.
 FILL_VALUE = 0.5
+IMAGE_RANGE = (0.0, 1.0)  # of every normalised image; a network of other range scales at its own entrance
 
 
 @dataclasses.dataclass(frozen=True)

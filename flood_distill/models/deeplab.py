@@ -29,6 +29,7 @@ def deeplab_v3_plus(
     synchronized_batch_norm: bool = False,
     batch_norm_layer: type[keras.layers.BatchNormalization] = keras.layers.BatchNormalization,
     input_size: int | tuple[int, int] | None = None,
+    input_range: tuple[float, float] = contract.IMAGE_RANGE,
     seed: int | None = None,
     name: str = "deeplab_v3_plus",
 ) -> keras.Model:
@@ -54,6 +55,9 @@ def deeplab_v3_plus(
         synchronized_batch_norm: statistics over all replicas of a tf.distribute strategy.
         batch_norm_layer: class of the batch norms, for a faster one of the same arithmetic.
         input_size: side or (height, width) in pixels; None for sizes known only at run time.
+        input_range: what the weights expect of an image whose values lie in [0, 1], which the network itself scales to
+            this range: (-1, 1) for the reference's checkpoints (core/feature_extractor.py,
+            `_preprocess_zero_mean_unit_range`).
         seed: of initial weights and dropout; None draws from Keras's global generator.
         name: of the model.
 
@@ -67,7 +71,7 @@ def deeplab_v3_plus(
     height, width = input_size if isinstance(input_size, tuple | list) else (input_size, input_size)
     image = keras.Input((height, width, num_channels), name=contract.IMAGE)
     backbone = xception65(
-        image,
+        _rescaled(image, input_range),
         output_stride=output_stride,
         width_multiplier=width_multiplier,
         num_middle_units=num_middle_units,
@@ -108,6 +112,14 @@ def _check_decoder_strides(decoder_strides: tuple[int, ...], output_stride: int)
             f"decoder_strides={tuple(decoder_strides)} must be descending, of 2, 4, 8, 16, "
             f"and at most output_stride={output_stride}"
         )
+
+
+def _rescaled(image: keras.KerasTensor, input_range: tuple[float, float]) -> keras.KerasTensor:
+    """Maps [0, 1] to `input_range`, in float32 under mixed precision too."""
+    low, high = input_range
+    if (low, high) == contract.IMAGE_RANGE:
+        return image
+    return keras.layers.Rescaling(high - low, low, dtype="float32", name="input_range")(image)
 
 
 def _head_shortcuts(norm, seed: int | None):

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import gin
 import keras
 
+from flood_distill import contract
 from flood_distill.models import deeplab
 from flood_distill.training import fused_batch_norm
 
 
-@gin.configurable
+@gin.configurable(denylist=["num_channels", "input_range"])
 def network(
     num_channels: int,
+    input_range: Sequence[float] = contract.IMAGE_RANGE,
     *,
     output_stride: int = 16,
     decoder_strides: Sequence[int] = (4, 2),
@@ -26,6 +28,7 @@ def network(
 
     Args:
         num_channels: input bands: 2 for a student, 6 for a teacher.
+        input_range: what the weights expect of an image in [0, 1]; (-1, 1) for pretrained ones.
         output_stride: 8, 16 or 32; the paper leaves it open, 16 is DeepLab's training default.
         decoder_strides: strides of the encoder features that the decoder takes, descending (appendix B: 4 and 2).
         atrous_rates: of the three atrous branches; None for the reference's 6, 12, 18 at output stride 16. Keep them
@@ -39,6 +42,7 @@ def network(
     """
     return {
         "num_channels": num_channels,
+        "input_range": list(input_range),
         "output_stride": output_stride,
         "decoder_strides": list(decoder_strides),
         "atrous_rates": list(atrous_rates) if atrous_rates else None,
