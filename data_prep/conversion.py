@@ -18,7 +18,7 @@ from data_prep import publish, tile_builder
 from data_prep.external import external_dataset_builder
 from data_prep.sen1floods11 import sen1floods11_dataset_builder
 from data_prep.tile_builder import TileBuilder
-from flood_distill import contract, files, object_store, quiet
+from flood_distill import beam_settings, contract, files, object_store, quiet
 from flood_distill.errors import UserError
 
 BUILDERS: dict[str, type[TileBuilder]] = {
@@ -63,6 +63,8 @@ def convert(
     overwrite: bool = False,
     sen1floods11_dir: str | None = None,
     num_workers: int | None = None,
+    beam_runner: str | None = None,
+    beam_options: Sequence[str] = (),
 ) -> Conversion:
     """Converts tiles to the TFDS dataset ``data_dir/NAME/CONFIG/VERSION``.
 
@@ -77,6 +79,8 @@ def convert(
         overwrite: replace a dataset that is there, if it is of the same source.
         sen1floods11_dir: folder that holds Sen1Floods11's v1.1, whose evaluation ground is excluded.
         num_workers: processes that read and warp tiles; 0 for none, None for one a core (none for few tiles).
+        beam_runner: reads and warps tiles in a Beam pipeline instead, such as ``DirectRunner``; needs the extra `beam`.
+        beam_options: options of that pipeline, ``NAME=VALUE`` each.
 
     Raises:
         UserError: for an unknown dataset, a folder that does not hold it, faulty chips (all faults are listed), a
@@ -96,7 +100,10 @@ def convert(
             allow_missing=allow_missing,
             sen1floods11_dir=sen1floods11_dir,
             num_workers=num_workers,
+            beam_runner=beam_runner,
+            beam_options=beam_options,
         )
+    download_config = _download_config(input_dir, beam_runner, beam_options)
     data_dir = Path(data_dir)
     config_dir = data_dir / dataset
     final_dir = config_dir / str(builder_class.VERSION)
@@ -116,8 +123,9 @@ def convert(
                     allow_missing=allow_missing,
                     sen1floods11_dir=sen1floods11_dir,
                     num_workers=num_workers,
+                    use_beam=beam_runner is not None,
                 )
-                _prepare(builder, input_dir)
+                _prepare(builder, download_config)
             return _conversion(builder, final_dir)
     except OSError as error:
         raise UserError(f"{error.filename or data_dir}: {error.strerror or error}") from error
@@ -149,14 +157,24 @@ def _find_builder(dataset: str) -> tuple[type[TileBuilder], str]:
     return BUILDERS[name], config
 
 
-def _prepare(builder: TileBuilder, input_dir: Path) -> None:
+def _download_config(
+    input_dir: Path, beam_runner: str | None, beam_options: Sequence[str]
+) -> tfds.download.DownloadConfig:
+    settings = {}
+    if beam_runner is not None:
+        settings = {
+            "beam_runner": beam_runner,
+            "beam_options": beam_settings.pipeline_options(beam_runner, beam_options),
+        }
+    return tfds.download.DownloadConfig(manual_dir=input_dir, try_download_gcs=False, **settings)
+
+
+def _prepare(builder: TileBuilder, download_config: tfds.download.DownloadConfig) -> None:
     tfds.disable_progress_bar()  # the builder shows its own
     shuffle.MAX_MEM_BUFFER_SIZE = _SHUFFLE_BUFFER_BYTES
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(
-            download_dir=scratch,  # nothing is downloaded, yet TFDS makes the folder
-            download_config=tfds.download.DownloadConfig(manual_dir=input_dir, try_download_gcs=False),
-        )
+        # Nothing is downloaded, yet TFDS makes the folder.
+        builder.download_and_prepare(download_dir=scratch, download_config=download_config)
 
 
 def _conversion(builder: TileBuilder, final_dir: Path) -> Conversion:

@@ -21,6 +21,10 @@ _SEN1FLOODS11_DIR = flags.DEFINE_string(
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Processes that read and warp tiles; 0 for none. Default: one a core.", lower_bound=0
 )
+_BEAM_RUNNER = flags.DEFINE_string(
+    "beam_runner", None, "Convert in an Apache Beam pipeline: DirectRunner, DataflowRunner, ... (docs/beam.md)."
+)
+_BEAM_OPTIONS = flags.DEFINE_multi_string("beam_options", [], "Option of that pipeline, NAME=VALUE. Repeatable.")
 
 _LISTED = 20  # lines on the terminal; the dataset's metadata.json has all
 
@@ -63,6 +67,8 @@ def main(argv: list[str]) -> int:
         overwrite=_OVERWRITE.value,
         sen1floods11_dir=_SEN1FLOODS11_DIR.value,
         num_workers=_NUM_WORKERS.value,
+        beam_runner=_BEAM_RUNNER.value,
+        beam_options=_BEAM_OPTIONS.value,
     )
     if not result.done:
         print("already converted; --overwrite converts again")

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from data_prep import tiles, workers
-from data_prep.tiles import Chip, Fault, LayerSpec, Tile
+from data_prep.tiles import Chip, Fault, LayerSpec, Summary, Tile
 from flood_distill import contract
 from flood_distill.errors import UserError
 
@@ -85,6 +85,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         allow_missing: bool = False,
         sen1floods11_dir: str | None = None,
         num_workers: int | None = None,
+        use_beam: bool = False,
         **kwargs,
     ):
         """Takes the arguments of `tfds.core.GeneratorBasedBuilder` and
@@ -95,13 +96,16 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 needed by builders of other datasets only.
             num_workers: processes that read and warp tiles; 0 for none, None for one a core (none for few tiles). The
                 dataset is the same to the last byte.
+            use_beam: read and warp tiles in a Beam pipeline, with the runner and the options of the DownloadConfig.
         """
         self.allow_missing = allow_missing
         self.sen1floods11_dir = Path(sen1floods11_dir) if sen1floods11_dir else None
         self.num_workers = num_workers
+        self.use_beam = use_beam
         self.faults: list[Fault] = []
         self._workers = workers.Workers(0)
-        self._statistics: dict[str, list[Tile]] = {}
+        self._chips: dict[str, list[Chip]] = {}
+        self._summaries: dict[str, list[Summary]] = {}
         self._plan: Plan | None = None
         self._source = contract.SOURCE_REAL
         self._progress: tqdm.tqdm | None = None
@@ -132,29 +136,57 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             homepage=self.HOMEPAGE,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    @property
+    def read(self) -> Callable[[Chip], Tile | list[Fault]]:
+        """A function that can be pickled: reads and warps a chip, or returns its faults."""
+        return functools.partial(tiles.read_or_faults, specs=self.layers)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         input_dir = Path(dl_manager.manual_dir)
         self._source = source_of(input_dir)
         self._plan = self.make_plan(input_dir)
         worthwhile = workers.worthwhile_workers(sum(map(len, self._plan.chips.values())))
         self._workers = workers.Workers(worthwhile if self.num_workers is None else self.num_workers)
-        chips = self._complete_chips(self._plan)
-        self._progress = tqdm.tqdm(total=sum(map(len, chips.values())), desc="Converting", unit="tile", mininterval=1.0)
-        return {split: self._generate_examples(split, some) for split, some in chips.items()}
+        self._chips = self._complete_chips(self._plan)
+        if self.use_beam:
+            return self._transforms()
+        num_chips = sum(map(len, self._chips.values()))
+        self._progress = tqdm.tqdm(total=num_chips, desc="Converting", unit="tile", mininterval=1.0)
+        return {split: self._generate_examples(split, some) for split, some in self._chips.items()}
 
     def _generate_examples(self, split: str, chips: Sequence[Chip]) -> Iterator[tuple[str, dict]]:
-        summaries = self._statistics.setdefault(split, [])
-        found = self._workers.map(functools.partial(tiles.read_or_faults, specs=self.layers), chips)
-        for chip, tile in zip(chips, found, strict=True):
+        summaries = self._summaries.setdefault(split, [])
+        for chip, tile in zip(chips, self._workers.map(self.read, chips), strict=True):
             self._progress.update()
             if isinstance(tile, Tile):
-                has_s2 = {contract.HAS_S2: tile.features[contract.HAS_S2], contract.CHIP_ID: chip.chip_id}
-                summaries.append(dataclasses.replace(tile, features=has_s2))
+                summaries.append(tile.summary)
                 yield chip.chip_id, tile.features | {contract.SOURCE: self._source}
             elif self.allow_missing:
                 self.faults += tile
             else:
                 raise UserError(fault_list(self._all_faults(self._plan)))
+
+    def _transforms(self) -> dict:
+        from data_prep import beam_conversion  # needs the extra
+
+        return {
+            split: beam_conversion.ReadTiles(chips, self.read, self._source, self._report_path(split))
+            for split, chips in self._chips.items()
+        }
+
+    def _take_reports(self) -> None:
+        from data_prep import beam_conversion
+
+        faults = []
+        for split, chips in self._chips.items():
+            self._summaries[split], some = beam_conversion.take_report(self._report_path(split), chips)
+            faults += some
+        if faults and not self.allow_missing:
+            raise UserError(fault_list(faults))
+        self.faults += faults
+
+    def _report_path(self, split: str) -> Path:
+        return Path(self.data_path) / f"report_{split}.json"
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
         try:
@@ -163,6 +195,8 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._workers.close()
             if self._progress is not None:
                 self._progress.close()
+        if self.use_beam:
+            self._take_reports()
         # Still under TFDS's temporary name: metadata and hashes appear together with the shards or not at all.
         self.info.metadata.update(self._metadata(self._plan))
         write_shard_hashes(Path(self.data_path))
@@ -176,8 +210,10 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.faults = faults
         faulty = {fault.chip_id for fault in faults}
         chips = {split: [chip for chip in some if chip.chip_id not in faulty] for split, some in plan.chips.items()}
-        if self.allow_missing:
+        if self.allow_missing or self.use_beam:
             chips = {split: self._from_first_readable(some) for split, some in chips.items()}
+        if self.faults and not self.allow_missing:
+            raise UserError(fault_list(self._all_faults(plan)))
         chips = {split: some for split, some in chips.items() if some}
         if not chips:
             raise UserError(fault_list(self.faults) if self.faults else "no chip is left to convert")
@@ -203,10 +239,10 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return [fault for faults in progress for fault in faults]
 
     def _metadata(self, plan: Plan) -> dict:
-        found = self._statistics
+        found = self._summaries
         metadata = {
             contract.SOURCE: self._source,
-            contract.NUM_WITH_S2: {s: sum(bool(t.features[contract.HAS_S2]) for t in found[s]) for s in found},
+            contract.NUM_WITH_S2: {s: sum(t.has_s2 for t in found[s]) for s in found},
             contract.OUTSIDE_SHARE: {s: float(np.mean([t.outside_share for t in found[s]])) for s in found},
             contract.CUT_SHARE: {s: float(np.mean([t.cut_share for t in found[s]])) for s in found},
             contract.LEFT_OUT: [str(fault) for fault in self.faults],
@@ -214,9 +250,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             contract.EXCLUSION_UNKNOWN: sorted(fault.chip_id for fault in plan.unknown),
         }
         if self.name + "/" + self.builder_config.name == contract.HAND:
-            metadata[contract.FOOTPRINTS] = {
-                split: {t.features[contract.CHIP_ID]: t.footprint for t in found[split]} for split in found
-            }
+            metadata[contract.FOOTPRINTS] = {split: {t.chip_id: t.footprint for t in found[split]} for split in found}
         return metadata
 
 

@@ -71,6 +71,23 @@ class FaultyChip(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a dataset's metadata tell of a tile.
+
+    Attributes:
+        chip_id: the chip.
+        has_s2: whether it has Sentinel-2.
+        footprint, outside_share, cut_share: as in `Tile`.
+    """
+
+    chip_id: str
+    has_s2: bool
+    footprint: footprints.Box
+    outside_share: float
+    cut_share: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Tile:
     """A chip on its tile grid.
 
@@ -85,6 +102,12 @@ class Tile:
     footprint: footprints.Box
     outside_share: float
     cut_share: float
+
+    @property
+    def summary(self) -> Summary:
+        """What is kept of the tile when its pixels are written."""
+        chip_id, has_s2 = self.features[contract.CHIP_ID], bool(self.features[contract.HAS_S2])
+        return Summary(chip_id, has_s2, self.footprint, self.outside_share, self.cut_share)
 
 
 def find_marker(input_dir: Path) -> Path | None:
