@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("flood_distill", "data_prep", "gin_configs", "tests", "benchmarks")
-PIP_NAMES = {"absl": "absl_py", "gin": "gin_config", "skimage": "scikit_image"}
+PIP_NAMES = {"absl": "absl_py", "ee": "earthengine_api", "gin": "gin_config", "skimage": "scikit_image"}
 LOAD = 'load("@rules_python//python:defs.bzl", {rules})\n'
 TOP = """# Bazel targets of the project's top level; those of the packages are in their folders.
 # Made by tests/build_files.py.

@@ -319,8 +319,13 @@ class Evaluator:
 
     def __init__(self, scenes, grid: Grid):
         self._scenes = {f"{scene.collection}/{scene.name}": scene for scene in scenes}
-        rows, cols = np.mgrid[0.5 : grid.height, 0.5 : grid.width]
-        self._place = grid_lib.project(grid.crs, "EPSG:4326", *grid.points(rows, cols))
+        # Longitude and latitude between the corners, linear: 5 km bend by less than a pixel.
+        ends = np.meshgrid([0.5, grid.height - 0.5], [0.5, grid.width - 0.5], indexing="ij")
+        down, right = (np.linspace(0, 1, size) for size in grid.shape)
+        weights = np.stack([1 - down, down], -1), np.stack([1 - right, right])
+        self._place = [
+            weights[0] @ c @ weights[1] for c in grid_lib.project(grid.crs, "EPSG:4326", *grid.points(*ends))
+        ]
         self._shape = grid.shape
 
     def evaluate(self, value):
