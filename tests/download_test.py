@@ -1,9 +1,7 @@
-"""The download against a server with faults: real sockets, the storage API's listing."""
+"""The download as a whole, against a server on real sockets: what is fetched, what is left alone, what is said."""
 
-import csv
 import hashlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -11,86 +9,23 @@ import sys
 import time
 from pathlib import Path
 
+import bucket_world
 import fake_bucket
-import numpy as np
 import pytest
+from bucket_world import CHIPS, HAND, S1, SPLITS, TABLE, WEAK, download, download_s1, manifest, noise, on_disk, wanted
 from fake_bucket import Fault
 
 from data_prep import downloads
-from data_prep.bucket.client import Client, Retries
-from data_prep.bucket.objects import list_objects
-from data_prep.bucket.transfer import Transfer
 from data_prep.sen1floods11 import bucket, layout
 from flood_distill import contract, files
 from flood_distill.errors import UserError
 
-QUICK = Retries(attempts=4, first_wait_s=0.001)
-CHIPS = {
-    "flood_train_data.csv": "Sri-Lanka_11",
-    "flood_valid_data.csv": "Ghana_22",
-    "flood_test_data.csv": "Ghana_33",
-    "flood_bolivia_data.csv": "Bolivia_44",
-}
-HAND = f"v1.1/{layout.HAND_FOLDER}"
-WEAK = f"v1.1/{layout.WEAK_FOLDER}"
-S1 = f"{HAND}/S1Hand/Ghana_22_S1Hand.tif"
-STRAY = f"{WEAK}/.DS_Store"
-
-
-def noise(seed, size):
-    return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8).tobytes()
-
 
 @pytest.fixture
 def server():
-    """A bucket of four hand-labelled chips in five layers, two weak ones in four, and what lies beside them."""
     with fake_bucket.serve() as server:
-        names = [
-            f"{HAND}/{layer}/{chip}_{layer}.tif"
-            for layer in (*bucket.HAND, "S1OtsuLabelHand")
-            for chip in CHIPS.values()
-        ]
-        names += [
-            f"{WEAK}/{layer}/{chip}_{layer}.tif"
-            for layer in (*bucket.WEAK, "S1OtsuLabelWeak")
-            for chip in ("Ghana_5", "Colombia_6")
-        ]
-        names += [
-            "v1.1/catalog/collection.json",
-            "v1.1/Sen1Floods11_Metadata.geojson",
-            "v1.1/empty.txt",
-            STRAY,
-            f"{WEAK}/",
-        ]
-        for seed, name in enumerate(names):
-            server.put(name, noise(seed, 0 if name.endswith(("empty.txt", "/")) else 1000 + seed))
-        server.put(S1, noise(99, 200_000))
-        for name, chip in CHIPS.items():
-            server.put(f"v1.1/splits/flood_handlabeled/{name}", f"{chip}_S1Hand.tif,{chip}_LabelHand.tif\r\n".encode())
+        bucket_world.fill(server)
         yield server
-
-
-def download(server, output_dir, **arguments):
-    return downloads.download(output_dir, base_url=server.url, retries=QUICK, num_workers=4, **arguments)
-
-
-def download_s1(server, output_dir, **arguments):
-    return download(server, output_dir, layers=["S1Hand"], events=["Ghana"], **arguments)
-
-
-def stored(server):
-    return {name: one.data for name, one in server.objects.items() if name != STRAY and not name.endswith("/")}
-
-
-def on_disk(output_dir):
-    own = (downloads.MANIFEST, downloads.MISSING)
-    paths = [path for path in output_dir.rglob("*") if path.is_file() and path.name not in own]
-    return {str(path.relative_to(output_dir)): path.read_bytes() for path in paths}
-
-
-def manifest(output_dir):
-    with (output_dir / "v1.1" / downloads.MANIFEST).open(newline="") as file:
-        return {row["name"]: row for row in csv.DictReader(file)}
 
 
 def call(*arguments, **options):
@@ -107,7 +42,7 @@ def error_line(stderr):
 def test_whole_bucket_arrives_where_conversion_reads_it(server, tmp_path):
     result = download(server, tmp_path)
     assert result.outcome.missing == {}
-    assert on_disk(tmp_path) == stored(server)
+    assert on_disk(tmp_path) == wanted(server)
     hand = layout.hand_chips(layout.find_root(tmp_path))
     assert [chip.chip_id for chips in hand.values() for chip in chips] == list(CHIPS.values())
     assert all(len(chip.files) == 4 and all(map(Path.is_file, chip.files.values())) for (chip,) in hand.values())
@@ -118,8 +53,8 @@ def test_whole_bucket_arrives_where_conversion_reads_it(server, tmp_path):
 def test_manifest_has_sizes_and_checksums(server, tmp_path):
     download(server, tmp_path)
     rows = manifest(tmp_path)
-    assert list(rows) == sorted(stored(server))
-    for name, data in stored(server).items():
+    assert list(rows) == sorted(wanted(server))
+    for name, data in wanted(server).items():
         assert rows[name]["size"] == str(len(data))
         assert rows[name]["md5"] == hashlib.md5(data).hexdigest()
         assert rows[name]["mtime_ns"] == str((tmp_path / name).stat().st_mtime_ns)
@@ -136,8 +71,8 @@ def test_manifest_has_sizes_and_checksums(server, tmp_path):
 )
 def test_layers_and_events_are_chosen(server, tmp_path, layers, events, expected):
     assert download(server, tmp_path, layers=layers, events=events).outcome.missing == {}
-    splits = {f"v1.1/splits/flood_handlabeled/{name}" for name in CHIPS}
-    assert set(on_disk(tmp_path)) == expected | splits | {"v1.1/Sen1Floods11_Metadata.geojson"}
+    splits = {f"{SPLITS}/{name}" for name in CHIPS}
+    assert set(on_disk(tmp_path)) == expected | splits | {TABLE}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +87,7 @@ def test_layers_and_events_are_chosen(server, tmp_path, layers, events, expected
 )
 def test_wrong_settings_are_one_error_and_leave_nothing(server, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
-        downloads.download(tmp_path / "D", retries=QUICK, **{"base_url": server.url} | arguments)
+        download(server, tmp_path / "D", **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,8 +105,8 @@ def test_good_files_are_not_fetched_again(server, tmp_path):
     (tmp_path / "v1.1" / downloads.MANIFEST).unlink()  # came without this program
     result = download(server, tmp_path)
     assert server.media() == []
-    assert len(result.outcome.there) == len(stored(server))
-    assert list(manifest(tmp_path)) == sorted(stored(server))
+    assert len(result.outcome.there) == len(wanted(server))
+    assert list(manifest(tmp_path)) == sorted(wanted(server))
 
 
 @pytest.mark.parametrize("damage", ["touched", "shorter", "unnoticed", "gone"])
@@ -193,89 +128,6 @@ def test_damaged_files_are_replaced(server, tmp_path, damage):
     assert path.read_bytes() == good
 
 
-def test_cut_connection_goes_on_where_it_was(server, tmp_path):
-    server.faults[S1] = [Fault(cut_after=150_000), Fault(cut_after=20_000)]
-    download_s1(server, tmp_path)
-    ranges = [asked for name, asked in server.media() if name == S1]
-    starts = [int(asked.removeprefix("bytes=").removesuffix("-") or 0) for asked in ranges]
-    assert len(starts) == 3
-    assert 100_000 <= starts[1] <= 150_000  # at most one piece of 64 kB is lost
-    assert starts[1] <= starts[2] <= starts[1] + 20_000
-    assert on_disk(tmp_path)[S1] == server.objects[S1].data
-
-
-@pytest.mark.parametrize("fault", [Fault(429), Fault(500), Fault(503), Fault(408), Fault(cut_after=0)])
-def test_passing_faults_of_objects_and_listing_pass(server, tmp_path, fault):
-    server.faults[S1] = [fault] * 3  # the fourth attempt is the last
-    server.faults["list"] = [Fault(), fault, fault]
-    assert download_s1(server, tmp_path).outcome.missing == {}
-    assert [name for name, _ in server.media()].count(S1) == 4
-
-
-def test_the_server_says_how_long_to_wait(server, tmp_path):
-    server.faults[S1] = [Fault(429, {"Retry-After": "1"})]
-    started = time.monotonic()
-    download_s1(server, tmp_path)
-    assert time.monotonic() - started >= 1.0
-
-
-def test_waits_double_up_to_a_limit_and_are_never_the_same():
-    retries = Retries(attempts=8, first_wait_s=1.0, longest_wait_s=64.0, longest_retry_after_s=600.0)
-    for failures, most in [(1, 1.0), (2, 2.0), (4, 8.0), (7, 64.0), (8, 64.0)]:
-        waits = {retries.wait_s(failures, None) for _ in range(50)}
-        assert len(waits) > 1
-        assert most / 2 <= min(waits) < max(waits) <= most
-    assert retries.wait_s(1, 30.0) == 30.0
-    assert retries.wait_s(1, 86400.0) == 600.0
-
-
-def test_wrong_bytes_are_fetched_anew(server, tmp_path):
-    server.faults[S1] = [Fault(cut_after=150_000, flip=True), Fault()]  # shows only when the whole is there
-    download_s1(server, tmp_path)
-    assert on_disk(tmp_path)[S1] == server.objects[S1].data
-    assert server.media()[-1] == (S1, "")  # from the start
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [(Fault(flip=True), "checksum"), (Fault(404), "404"), (Fault(403), "403"), (Fault(503), "503.*4 attempts")],
-)
-def test_what_cannot_be_had_is_missing_and_the_rest_is_there(server, tmp_path, fault, reason):
-    server.faults[S1] = [fault] * 10
-    outcome = download_s1(server, tmp_path).outcome
-    assert list(outcome.missing) == [S1]
-    assert re.search(reason, outcome.missing[S1])
-    assert S1 not in manifest(tmp_path)
-    assert not (tmp_path / S1).exists()
-    assert f"{HAND}/S1Hand/Ghana_33_S1Hand.tif" in on_disk(tmp_path)
-    assert (tmp_path / "v1.1" / downloads.MISSING).read_text().startswith(f"{S1}: ")
-    server.faults.clear()
-    assert download_s1(server, tmp_path).outcome.missing == {}
-    assert not (tmp_path / "v1.1" / downloads.MISSING).exists()
-
-
-@pytest.mark.parametrize("says_generation", [True, False])
-@pytest.mark.parametrize("first", [[], [Fault(cut_after=150_000)]])
-def test_object_that_changes_after_the_listing_is_fetched_as_it_is_now(server, tmp_path, says_generation, first):
-    new = noise(7, 200_000)  # of the same size
-    server.says_generation = says_generation
-    server.faults[S1] = [*first, Fault(before=lambda: server.put(S1, new))]
-    download_s1(server, tmp_path)
-    assert on_disk(tmp_path)[S1] == new  # and no mixture of two
-    assert manifest(tmp_path)[S1]["md5"] == hashlib.md5(new).hexdigest()
-    server.requests.clear()
-    assert len(download_s1(server, tmp_path).outcome.there) == 7  # 2 chips, 4 lists, 1 table
-    assert server.media() == []
-
-
-def test_object_that_shrinks_and_object_that_goes(server, tmp_path):
-    server.faults[S1] = [Fault(cut_after=150_000), Fault(before=lambda: server.put(S1, b"short"))]
-    other = f"{HAND}/S1Hand/Ghana_33_S1Hand.tif"
-    server.faults[other] = [Fault(before=lambda: server.objects.pop(other))]
-    assert download_s1(server, tmp_path).outcome.missing == {other: "404 Not Found"}
-    assert on_disk(tmp_path)[S1] == b"short"
-
-
 def test_changed_object_replaces_the_file_of_an_earlier_run(server, tmp_path):
     download_s1(server, tmp_path)
     server.put(S1, noise(8, 200_000))
@@ -285,109 +137,13 @@ def test_changed_object_replaces_the_file_of_an_earlier_run(server, tmp_path):
     assert on_disk(tmp_path)[S1] == server.objects[S1].data
 
 
-def test_server_without_ranges_sends_everything_again(server, tmp_path):
-    server.faults[S1] = [Fault(cut_after=150_000), Fault(ignore_range=True)]
-    download_s1(server, tmp_path)
-    assert on_disk(tmp_path)[S1] == server.objects[S1].data
-
-
-def test_part_of_another_version_is_never_used(server, tmp_path):
-    (tmp_path / S1).parent.mkdir(parents=True)
-    parts = [Path(f"{tmp_path / S1}.{identity}.part") for identity in ("0" * 32, "0" * 8)]
-    for part in parts:
-        part.write_bytes(b"old" * 1000)
-    other = Path(f"{tmp_path / S1}.note.part")
-    other.write_text("not ours")
-    download_s1(server, tmp_path)
-    assert (S1, "") in server.media()
-    assert not any(part.exists() for part in parts)
-    assert other.exists()
-
-
-def test_complete_or_too_long_part_of_this_version(server, tmp_path):
-    data = server.objects[S1].data
-    part = Path(f"{tmp_path / S1}.{hashlib.md5(data).hexdigest()}.part")
-    part.parent.mkdir(parents=True)
-    part.write_bytes(data)  # killed before it got its name
-    download_s1(server, tmp_path)
-    assert S1 not in dict(server.media())
-    assert on_disk(tmp_path)[S1] == data
-    (tmp_path / S1).unlink()
-    part.write_bytes(data + b"more")
-    download_s1(server, tmp_path)
-    assert on_disk(tmp_path)[S1] == data
-    assert not part.exists()
-
-
-@pytest.mark.parametrize("hashes", [("crc32c",), ()])
-def test_objects_without_md5(server, tmp_path, hashes):
-    data = noise(5, 200_000)
-    server.put(S1, data, hashes=hashes)
-    server.faults[S1] = [Fault(cut_after=150_000), Fault(flip=True)]
-    download_s1(server, tmp_path)
-    last = [asked for name, asked in server.media() if name == S1]
-    if hashes:  # resumed, found wrong by its CRC32C, fetched anew
-        assert on_disk(tmp_path)[S1] == data
-        assert [bool(asked) for asked in last] == [False, True, False]
-    else:  # nothing to tell right from wrong by, so at least nothing is glued
-        assert len(on_disk(tmp_path)[S1]) == len(data)
-        assert last == ["", ""]
-        assert manifest(tmp_path)[S1]["md5"] == hashlib.md5(on_disk(tmp_path)[S1]).hexdigest()
-    server.requests.clear()
-    download_s1(server, tmp_path)
-    assert server.media() == []
-
-
-def test_bytes_reported_are_the_bytes_that_are_there(server, tmp_path):
-    server.faults[S1] = [Fault(cut_after=150_000), Fault(ignore_range=True, flip=True), Fault(cut_after=70_000)]
-    client = Client(server.url, QUICK)
-    (wanted,) = list_objects(client, bucket.BUCKET, S1)
-    reports = []
-    Transfer(client, bucket.BUCKET, wanted, tmp_path, reports.append).run()
-    assert sum(reports) == 200_000
-    assert min(reports) < 0  # what was thrown away
-
-
-def test_gives_up_when_the_server_is_gone(server, tmp_path):
-    for name in server.objects:
-        server.faults[name] = [Fault(500)] * 10
-    outcome = downloads.download(tmp_path, base_url=server.url, retries=QUICK, num_workers=1).outcome
-    reasons = list(outcome.missing.values())
-    assert len(reasons) == len(stored(server)) == 35
-    tried = sum("4 attempts" in reason for reason in reasons)
-    assert 20 <= tried <= 22  # one or two may be under way when the twentieth fails
-    assert sum("not tried" in reason for reason in reasons) == 35 - tried
-    assert len(server.media()) <= 23 * 4
-
-
 def test_what_the_splits_name_and_the_server_does_not_list_is_missing(server, tmp_path):
     del server.objects[S1]
     outcome = download(server, tmp_path, layers=["hand"]).outcome
     assert outcome.missing == {S1: "in the official splits but not on the server"}
-    lists = f"v1.1/splits/flood_handlabeled/{next(iter(CHIPS))}"
+    lists = f"{SPLITS}/{next(iter(CHIPS))}"
     del server.objects[lists]
     assert list(download(server, tmp_path / "E", layers=["hand"]).outcome.missing) == [lists]
-
-
-@pytest.mark.parametrize("name", ["v1.1/../../up.tif", "v1.1/a\\..\\b.tif", "v1.1/a\nb.tif"])
-def test_names_that_lead_out_of_the_folder_are_refused(server, tmp_path, name):
-    server.put(name, b"bad")
-    with pytest.raises(UserError, match="not of the API's form"):
-        download(server, tmp_path / "a" / "D")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("answer", [b"<html>log in</html>", b"[]", b'{"items": [{"name": "v1.1/a"}]}'])
-def test_server_of_another_kind(server, tmp_path, answer, monkeypatch):
-    monkeypatch.setattr(server, "page", lambda query: answer)
-    with pytest.raises(UserError, match="no listing of the bucket"):
-        download(server, tmp_path)
-
-
-def test_pages_that_go_in_a_circle(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "page", lambda query: {"nextPageToken": "1"})
-    with pytest.raises(UserError, match="circle"):
-        download(server, tmp_path)
 
 
 def test_disk_is_checked_before_the_start(server, tmp_path, monkeypatch):

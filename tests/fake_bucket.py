@@ -25,6 +25,7 @@ class Fault:
         status: answered instead of the object, if not 0.
         headers: sent with the status.
         cut_after: bytes of the body after which the connection breaks.
+        stall_s: seconds that it hangs before it breaks.
         flip: whether the first byte sent is another.
         ignore_range: whether everything is sent, whatever was asked for.
         before: called before the request is answered.
@@ -33,6 +34,7 @@ class Fault:
     status: int = 0
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     cut_after: int | None = None
+    stall_s: float = 0.0
     flip: bool = False
     ignore_range: bool = False
     before: Callable[[], None] = lambda: None
@@ -66,7 +68,6 @@ class FakeBucket:
         requests: (name or ``list``, Range header or empty) of all that came, in order.
         page_size: objects in a page of the listing.
         pause_s: seconds between two pieces of 10 kB of a body.
-        says_generation: whether the object's generation is among the headers.
     """
 
     def __init__(self) -> None:
@@ -76,7 +77,6 @@ class FakeBucket:
         self.requests: list[tuple[str, str]] = []
         self.page_size = 3
         self.pause_s = 0.0
-        self.says_generation = True
         self._lock = threading.Lock()
         self._generation = 1000
 
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         if stored is None:
             self._answer(fault, 404, b"<Error/>", {})
             return
-        headers = {"x-goog-generation": str(stored.generation)} if self.bucket.says_generation else {}
+        headers = {"x-goog-generation": str(stored.generation)}
         match = re.fullmatch(r"bytes=(\d+)-", "" if fault.ignore_range else asked)
         start, size = int(match[1]) if match else 0, len(stored.data)
         if start and start >= size:
@@ -160,6 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             for start in range(0, len(sent), 10_000):
                 self.wfile.write(sent[start : start + 10_000])
                 threading.Event().wait(self.bucket.pause_s)
+            threading.Event().wait(fault.stall_s)
         self.close_connection |= fault.cut_after is not None
 
 

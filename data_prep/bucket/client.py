@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import requests
 import urllib3
+from absl import logging
 
 from flood_distill import __version__
 
@@ -19,6 +20,7 @@ T = TypeVar("T")
 # retry-strategy lists 408, 429 and 5xx).
 _PASSING_STATUSES = frozenset({408, 429, *range(500, 600)})
 _CHUNK_BYTES = 1 << 16  # what a broken connection loses at most
+_FIRST_ATTEMPTS = 3  # for a server that has never answered: nobody waits minutes to hear of a wrong address
 
 
 class Passing(Exception):
@@ -93,6 +95,7 @@ class Client:
         self._retries = retries
         self._timeout_s = timeout_s
         self._local = threading.local()  # a session is not safe to share
+        self._answered = False
 
     def insist(self, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
         """Calls `attempt` until it works.
@@ -112,9 +115,12 @@ class Client:
             except Passing as error:
                 failures = 1 if progress() > reached else failures + 1
                 reached = max(reached, progress())
-                if failures >= self._retries.attempts:
+                most = self._retries.attempts if self._answered else min(self._retries.attempts, _FIRST_ATTEMPTS)
+                if failures >= most:
                     raise Refused(f"{error} ({failures} attempts)", exhausted=True) from error
-                if self.stop.wait(self._retries.wait_s(failures, error.retry_after_s)):
+                wait_s = self._retries.wait_s(failures, error.retry_after_s)
+                logging.info("%s: attempt %d of %d in %.1f s", error, failures + 1, most, wait_s)
+                if self.stop.wait(wait_s):
                     raise Stopped from error
 
     def get_json(self, path: str, params: Mapping[str, str]) -> dict:
@@ -156,10 +162,13 @@ class Client:
             response = self._session().get(
                 f"{self.base_url}/{path}", params=params, headers=headers, stream=True, timeout=self._timeout_s
             )
+        except requests.exceptions.SSLError as error:  # a connection error too, but certificates do not mend themselves
+            raise Refused(_reason(error)) from error
         except (requests.ConnectionError, requests.Timeout) as error:
             raise Passing(_reason(error)) from error
         except requests.RequestException as error:
             raise Refused(str(error)) from error
+        self._answered = True
         with response:
             _raise_for_status(response)
             yield response
@@ -177,7 +186,7 @@ class Client:
                     raise Stopped
                 yield chunk
         except requests.RequestException as error:
-            raise Passing(f"connection broken: {_reason(error)}") from error
+            raise Passing(_reason(error)) from error
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
@@ -207,6 +216,7 @@ def _retry_after_s(response: requests.Response) -> float | None:
 
 def _reason(error: BaseException) -> str:
     """Returns the innermost cause of an error: requests and urllib3 wrap it several times."""
-    while isinstance(getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
-        error = getattr(error, "reason", None) or error.args[0]
-    return str(error.args[0] if error.args and isinstance(error.args[0], str) else error) or type(error).__name__
+    while isinstance(cause := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
+        error = cause
+    message = str(cause if isinstance(cause, str) and error.args[0] is cause else error) or type(error).__name__
+    return message.rpartition("): ")[2]  # without the connection's address
