@@ -10,7 +10,7 @@ import pytest
 
 from data_prep import conversion, testing
 from data_prep.testing import chip_grid
-from flood_distill import records
+from flood_distill import files, records
 from flood_distill.errors import UserError
 from flood_distill.geo import raster
 
@@ -250,7 +250,7 @@ def test_two_conversions_at_once_are_refused(tmp_path):
     _write(tmp_path / "tiles")
     config_dir = tmp_path / "records" / HAND
     config_dir.mkdir(parents=True)
-    with conversion._only_one(config_dir), pytest.raises(UserError, match="another conversion"):
+    with files.only_one(config_dir, "mine"), pytest.raises(UserError, match="another conversion"):
         conversion.convert(HAND, tmp_path / "tiles", tmp_path / "records")
     assert conversion.convert(HAND, tmp_path / "tiles", tmp_path / "records").done
 
