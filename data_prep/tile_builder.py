@@ -39,15 +39,16 @@ class Plan:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def features(specs: Sequence[LayerSpec]) -> tfds.features.FeaturesDict:
+def features(specs: Sequence[LayerSpec], imagery: contract.Imagery) -> tfds.features.FeaturesDict:
     """Returns the features of a record made of these layers (the table in the contract module)."""
-    size = (contract.TILE_SIZE_PX, contract.TILE_SIZE_PX)
+    size = (imagery.tile_size_px, imagery.tile_size_px)
+    dtypes = {contract.S1: contract.S1_DTYPE, contract.S2: contract.S2_DTYPE}
     arrays = {
-        contract.S1: ((*size, len(contract.S1_BANDS)), contract.S1_DTYPE),
-        contract.S2: ((*size, len(contract.S2_BANDS)), contract.S2_DTYPE),
-        contract.LABEL: (size, contract.LABEL_DTYPE),
-        contract.PERMANENT_WATER: (size, contract.LABEL_DTYPE),
+        feature: ((*size, len(imagery.feature_bands[feature])), dtypes[modality])
+        for modality, dates in imagery.dates.items()
+        for feature in dates
     }
+    arrays |= dict.fromkeys((contract.LABEL, contract.PERMANENT_WATER), (size, contract.LABEL_DTYPE))
     names = [spec.feature for spec in specs]
     # Plain bytes: zlib would save 18 % of the space and cost half of the reading speed.
     found = {
@@ -74,8 +75,12 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     Faulty chips raise a `UserError` that lists every fault of every chip, before or instead of the dataset; with
     `allow_missing` they are left out and listed in `faults` and in the dataset's metadata.
+
+    Attributes:
+        reader: the module whose `header_faults`, `pixel_faults` and `read_or_faults` read a chip's files.
     """
 
+    reader = tiles
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Tiles of 320 x 320 pixels of 16 m in the UTM zone of their centre."}
 
@@ -112,6 +117,11 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super().__init__(**kwargs)
 
     @property
+    def dataset(self) -> str:
+        """``NAME/CONFIG``."""
+        return f"{self.name}/{self.builder_config.name}"
+
+    @property
     def notes(self) -> list[str]:
         """What the user should know about the conversion, one line each."""
         return [] if self._plan is None else self._plan.notes
@@ -131,7 +141,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=features(self.layers),
+            features=features(self.layers, contract.imagery(self.dataset)),
             metadata=tfds.core.MetadataDict(),
             homepage=self.HOMEPAGE,
         )
@@ -139,7 +149,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     @property
     def read(self) -> Callable[[Chip], Tile | list[Fault]]:
         """A function that can be pickled: reads and warps a chip, or returns its faults."""
-        return functools.partial(tiles.read_or_faults, specs=self.layers)
+        return functools.partial(self.reader.read_or_faults, specs=self.layers)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         input_dir = Path(dl_manager.manual_dir)
@@ -204,7 +214,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _complete_chips(self, plan: Plan) -> dict[str, list[Chip]]:
         """Returns the chips to convert, by split that has any."""
         faults = [] if self.allow_missing else list(plan.unknown)
-        faults += self._find_faults(plan, tiles.header_faults, "Checking")
+        faults += self._find_faults(plan, self.reader.header_faults, "Checking")
         if faults and not self.allow_missing:
             raise UserError(fault_list(self._all_faults(plan)))
         self.faults = faults
@@ -222,14 +232,14 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _from_first_readable(self, chips: Sequence[Chip]) -> Sequence[Chip]:
         """Drops the chips before the first that can be read: TFDS refuses a split that turns out empty."""
         for index, chip in enumerate(chips):
-            faults = tiles.pixel_faults(chip, self.layers)
+            faults = self.reader.pixel_faults(chip, self.layers)
             if not faults:
                 return chips[index:]
             self.faults += faults
         return []
 
     def _all_faults(self, plan: Plan) -> list[Fault]:
-        faults = plan.unknown + self._find_faults(plan, tiles.pixel_faults, "Looking for all faults")
+        faults = plan.unknown + self._find_faults(plan, self.reader.pixel_faults, "Looking for all faults")
         return list(dict.fromkeys(faults))
 
     def _find_faults(self, plan: Plan, check: Callable, description: str) -> list[Fault]:
@@ -249,7 +259,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             contract.EXCLUDED: plan.excluded,
             contract.EXCLUSION_UNKNOWN: sorted(fault.chip_id for fault in plan.unknown),
         }
-        if self.name + "/" + self.builder_config.name == contract.HAND:
+        if self.dataset == contract.HAND:
             metadata[contract.FOOTPRINTS] = {split: {t.chip_id: t.footprint for t in found[split]} for split in found}
         return metadata
 
