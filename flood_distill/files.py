@@ -27,14 +27,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file whole or not at all."""
-    path = epath.Path(path)
-    make_folder(path.parent)
-    if object_store.writes_whole(path):
-        path.write_text(text)
-        return
-    temporary = path.parent / f".{path.name}.partial"
-    temporary.write_text(text)
-    temporary.replace(path)
+    with object_store.whole(epath.Path(path)) as new:
+        new.write_text(text)
 
 
 def make_folder(path: str | os.PathLike) -> None:

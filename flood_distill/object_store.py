@@ -6,11 +6,12 @@ other settings. An object appears whole or not at all when it is closed, but not
 consists of several files gets the one that makes it visible last.
 """
 
+import contextlib
 import functools
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,7 +29,8 @@ _SETTINGS = {
 }
 _EXTRA = tuple(_SETTINGS)  # schemes of tensorflow-io
 _EPATH_LACKS = ("hdfs", "ram")
-_RENAMES = ("", "hdfs")  # local disks and HDFS: a temporary name and a rename; all others write whole objects
+# File systems with folders that must be made and a rename; all others write whole objects. ram is for tests.
+_RENAMES = ("", "hdfs", "ram")
 _BLOCK_BYTES = 1 << 22
 _DEFAULT_HOST = "default"  # hdfs:///x is hdfs://default/x: the name node of Hadoop's configuration
 
@@ -87,19 +89,29 @@ def upload(folder: Path, target: str | os.PathLike, names: Sequence[str]) -> Non
 
 
 def put(source: Path, target: str | os.PathLike) -> None:
-    """Copies one local file to a remote name.
+    """Copies one local file to a remote name, where it appears whole.
 
     Raises:
         UserError: if the store did not take it whole.
     """
     target = epath.Path(target)
-    if not writes_whole(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
     # Not tf.io.gfile.copy: to Azure it copies into a folder of that name.
-    with source.open("rb") as inside, target.open("wb") as outside:
+    with whole(target) as new, source.open("rb") as inside, new.open("wb") as outside:
         shutil.copyfileobj(inside, outside, _BLOCK_BYTES)
     if target.stat().length != source.stat().st_size:
         raise UserError(f"{target}: the store did not take it whole; run the same command again")
+
+
+@contextlib.contextmanager
+def whole(path: epath.Path) -> Iterator[epath.Path]:
+    """Gives the path to write to so that `path` appears whole, in a folder that is made if there is none."""
+    if writes_whole(path):
+        yield path
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.partial"
+    yield temporary
+    temporary.replace(path)
 
 
 def children(folder: epath.Path) -> list[epath.Path]:
