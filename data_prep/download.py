@@ -52,9 +52,9 @@ def _done(result: Download) -> list[str]:
     lines = [f"there already: {len(outcome.there)}; fetched: {len(outcome.fetched)} ({readable(fetched)})"]
     if unchecked := sum(not one.identity for one in result.wanted):
         lines.append(f"only the size checked, the server has no checksum: {unchecked}")
-    if outcome.missing:
+    if outcome.missing:  # what failed comes before what the server never listed
         lines.append(f"missing: {len(outcome.missing)}")
-        lines += [f"  {name}: {reason}" for name, reason in sorted(outcome.missing.items())[:_LISTED]]
+        lines += [f"  {name}: {reason}" for name, reason in list(outcome.missing.items())[:_LISTED]]
     if len(outcome.missing) > _LISTED:
         lines.append(f"  and {len(outcome.missing) - _LISTED} more, all in {result.folder / downloads.MISSING}")
     return lines
