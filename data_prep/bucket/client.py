@@ -75,7 +75,7 @@ class Retries:
         return max(back_off, min(retry_after_s or 0.0, self.longest_retry_after_s))
 
 
-PATIENT = Retries()  # two to four minutes in all
+PATIENT = Retries()  # waits one to two minutes in all
 
 
 class Client:
