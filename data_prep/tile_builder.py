@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from data_prep import tiles, workers
+from data_prep.stable_writer import StableWriter
 from data_prep.tiles import Chip, Fault, LayerSpec, Summary, Tile
 from flood_distill import contract
 from flood_distill.errors import UserError
@@ -150,6 +151,9 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def read(self) -> Callable[[Chip], Tile | list[Fault]]:
         """A function that can be pickled: reads and warps a chip, or returns its faults."""
         return functools.partial(self.reader.read_or_faults, specs=self.layers)
+
+    def _example_writer(self) -> StableWriter:
+        return StableWriter(self.info.file_format)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         input_dir = Path(dl_manager.manual_dir)
