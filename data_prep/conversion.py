@@ -16,6 +16,7 @@ from tensorflow_datasets.core import shuffle
 
 from data_prep import publish, tile_builder
 from data_prep.external import external_dataset_builder
+from data_prep.ombria import ombria_dataset_builder
 from data_prep.sen1floods11 import sen1floods11_dataset_builder
 from data_prep.tile_builder import TileBuilder
 from flood_distill import beam_settings, contract, files, object_store, quiet
@@ -24,6 +25,7 @@ from flood_distill.errors import UserError
 BUILDERS: dict[str, type[TileBuilder]] = {
     "sen1floods11": sen1floods11_dataset_builder.Builder,
     "external": external_dataset_builder.Builder,
+    "ombria": ombria_dataset_builder.Builder,
 }
 _REPLACED_SUFFIX = ".replaced"
 _SHUFFLE_BUFFER_BYTES = 256 << 20  # TFDS keeps 1 GB of a split in memory before it turns to the disk

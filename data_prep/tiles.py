@@ -82,7 +82,7 @@ class Summary:
 
     chip_id: str
     has_s2: bool
-    footprint: footprints.Box
+    footprint: footprints.Box | None
     outside_share: float
     cut_share: float
 
@@ -93,13 +93,13 @@ class Tile:
 
     Attributes:
         features: arrays and strings by feature name, without `contract.SOURCE`.
-        footprint: west, south, east, north of the chip in degrees.
+        footprint: west, south, east, north of the chip in degrees; None where it has no place.
         outside_share: share of the tile's pixels that lie outside the chip.
         cut_share: share of the chip's pixels that lie outside the tile.
     """
 
     features: dict[str, np.ndarray | str | bool]
-    footprint: footprints.Box
+    footprint: footprints.Box | None
     outside_share: float
     cut_share: float
 

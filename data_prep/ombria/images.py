@@ -1,0 +1,137 @@
+"""From the PNGs of a tuple to one record: what `data_prep.tiles` does for GeoTIFFs. No TensorFlow, no state.
+
+Read by Pillow, because GDAL gives zeros for the missing part of a truncated PNG without a word.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from skimage import measure
+
+from data_prep import tiles
+from data_prep.tiles import Chip, Fault, LayerSpec, Tile
+from flood_distill import contract
+
+SATURATED = 255  # of Sentinel-1: no data where connected to the border, else a bright target
+# Bright targets that touch the border have at most 4 pixels in the published images, swath edges at least 50.
+MIN_EDGE_PX = 10
+MASK_VALUES = {0: contract.DRY, 255: contract.WATER}
+NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # transform of an image without a place: pixels
+
+
+def header_faults(chip: Chip, specs: Sequence[LayerSpec]) -> list[Fault]:
+    """Returns the faults of a tuple's files that show without reading pixels."""
+    return _visit(chip, specs, lambda image, spec: None)
+
+
+def pixel_faults(chip: Chip, specs: Sequence[LayerSpec]) -> list[Fault]:
+    """Returns all faults of a tuple's files; reads every pixel."""
+    return _visit(chip, specs, _feature)
+
+
+def read_or_faults(chip: Chip, specs: Sequence[LayerSpec]) -> Tile | list[Fault]:
+    """Returns a tuple as a record without place, or all faults of its files.
+
+    Returns:
+        A `Tile` with every feature of the record but `contract.SOURCE`; its footprint is None.
+    """
+    features: dict = {}
+
+    def keep(image: Image.Image, spec: LayerSpec) -> None:
+        features[spec.feature] = _feature(image, spec)
+
+    if faults := _visit(chip, specs, keep):
+        return faults
+    features |= {
+        contract.HAS_S2: True,
+        contract.CHIP_ID: chip.chip_id,
+        contract.EVENT: chip.event,
+        contract.CRS: "",
+        contract.TRANSFORM: np.array(NOWHERE, np.float64),
+    }
+    return Tile(features, footprint=None, outside_share=0.0, cut_share=0.0)
+
+
+def backscatter(pixels: np.ndarray) -> np.ndarray:
+    """Returns Sentinel-1 with its unmarked no-data marked.
+
+    No data are the pixels of 255 that are connected to the border, side by side, in pieces of at least `MIN_EDGE_PX`.
+
+    Args:
+        pixels: uint8 [height, width].
+
+    Returns:
+        float32 [height, width, 1], 0..255, NaN = no data.
+    """
+    pieces = measure.label(pixels == SATURATED, connectivity=1)
+    border = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
+    sizes_px = np.bincount(pieces.ravel())
+    edges = [piece for piece in border if piece and sizes_px[piece] >= MIN_EDGE_PX]
+    marked = np.where(np.isin(pieces, edges), contract.S1_NODATA, pixels)
+    return marked.astype(contract.S1_DTYPE)[..., np.newaxis]
+
+
+def flood(pixels: np.ndarray) -> np.ndarray:
+    """Returns labels, int8 [height, width], of a mask, uint8 [height, width].
+
+    Raises:
+        ValueError: if it holds anything but 0 and 255.
+    """
+    if strange := sorted(set(np.unique(pixels).tolist()) - set(MASK_VALUES)):
+        raise ValueError(f"holds the values {strange[:5]}, only {list(MASK_VALUES)} are masks")
+    return (pixels == SATURATED).astype(contract.LABEL_DTYPE)
+
+
+def color(pixels: np.ndarray) -> np.ndarray:
+    """Returns Sentinel-2, int16 [height, width, 3]: its no-data, 0 in all bands, is that of the record."""
+    return pixels.astype(contract.S2_DTYPE)
+
+
+_CONVERTED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    contract.S1: backscatter,
+    contract.S1_BEFORE: backscatter,
+    contract.S2: color,
+    contract.S2_BEFORE: color,
+    contract.LABEL: flood,
+}
+
+
+def _feature(image: Image.Image, spec: LayerSpec) -> np.ndarray:
+    return _CONVERTED[spec.feature](np.asarray(image))
+
+
+def _visit(chip: Chip, specs: Sequence[LayerSpec], action: Callable[[Image.Image, LayerSpec], object]) -> list[Fault]:
+    """Opens each file, checks its header and calls `action(image, spec)` where that is in order."""
+    faults: list[Fault] = []
+    for spec in specs:
+        path = chip.files[spec.feature]
+        faults += [Fault(chip.chip_id, str(path), reason) for reason in _reasons(path, spec, action)]
+    return faults
+
+
+def _reasons(path: Path, spec: LayerSpec, action: Callable[[Image.Image, LayerSpec], object]) -> list[str]:
+    try:
+        with Image.open(path) as image:
+            reasons = _header_reasons(image, spec)
+            if not reasons:
+                action(image, spec)
+            return reasons
+    except FileNotFoundError:
+        return [tiles.MISSING]
+    except (OSError, SyntaxError) as error:  # what Pillow raises for a file that is no image or not whole
+        return [f"unreadable or truncated ({' '.join(str(error).split())})"]
+    except ValueError as error:
+        return [str(error)]
+
+
+def _header_reasons(image: Image.Image, spec: LayerSpec) -> list[str]:
+    height, width = spec.layer.size
+    mode = {1: "L", 3: "RGB"}[spec.layer.num_bands]
+    reasons = []
+    if (image.height, image.width) != (height, width):
+        reasons.append(f"{image.height}x{image.width} pixels, not {height}x{width}")
+    if image.mode != mode:
+        reasons.append(f"image mode {image.mode}, not {mode} ({spec.layer.num_bands} band(s) of 8 bits)")
+    return reasons
