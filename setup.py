@@ -66,7 +66,7 @@ setup(
         "console_scripts": [
             *(
                 f"flood_distill_{name} = flood_distill.{name}:entry_point"
-                for name in ("train", "evaluate", "export", "predict", "reproduce")
+                for name in ("train", "evaluate", "export", "predict", "reproduce", "checkpoints")
             ),
             *(
                 f"flood_distill_{name} = data_prep.{name}:entry_point"

@@ -70,15 +70,23 @@ def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str], skip_unknown:
         logging.set_verbosity(verbosity)
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
+def run(main: Callable[[list[str]], int | None], commands: Sequence[str] = ()) -> None:
     """Runs a binary's `main` under absl; a `UserError` becomes one line on stderr and exit code 1.
 
     The traceback is shown with ``--verbosity=1``.
+
+    Args:
+        main: gets the binary's name and, if it has commands, one of them.
+        commands: words of which the binary takes exactly one, such as ``import``; none for most.
     """
 
     def guarded(argv: list[str]) -> int:
-        if len(argv) > 1:
-            print(f"error: unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
+        if commands and (len(argv) == 1 or argv[1] not in commands):
+            print(f"error: say what to do: one of {', '.join(commands)}; see --help", file=sys.stderr)
+            return 1
+        unexpected = argv[2 if commands else 1 :]
+        if unexpected:
+            print(f"error: unexpected argument {unexpected[0]!r}; see --help", file=sys.stderr)
             return 1
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # libraries report every shard and every saved file

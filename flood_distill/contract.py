@@ -124,6 +124,11 @@ WATER_PROBABILITY = "water_probability"  # float32 [batch, height, width], NaN =
 WATER_MASK = "water_mask"  # uint8 [batch, height, width], 0, 1, MASK_NODATA
 WATER_THRESHOLD = 0.5
 
+# --- Parts of a pretrained checkpoint, by name -----------------------------------------------------------------------
+PRETRAINED_WHOLE = "whole"  # all that the network has too
+PRETRAINED_ENCODER = "encoder"  # the backbone only
+PRETRAINED_PARTS = (PRETRAINED_WHOLE, PRETRAINED_ENCODER)
+
 # --- Training strategies, by name ------------------------------------------------------------------------------------
 STRATEGIES = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
 

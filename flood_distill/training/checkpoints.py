@@ -7,6 +7,7 @@ from etils import epath
 from tqdm import tqdm
 
 from flood_distill import contract, model_info
+from flood_distill.errors import UserError
 from flood_distill.training import model_files
 from flood_distill.training.trainer import Trainer
 
@@ -48,9 +49,14 @@ class RunState:
         return int(self._best_step.numpy()), float(self._best_iou.numpy())
 
     def restore(self) -> int:
-        """Restores the latest checkpoint, if there is one, and returns the step."""
+        """Restores the latest checkpoint, if there is one, and returns the step.
+
+        Raises:
+            UserError: if the run was started with other settings of the network.
+        """
         latest = self._manager.latest_checkpoint
         if latest is not None:
+            self._check_network()
             self._manager.checkpoint.restore(latest).assert_consumed()
             tqdm.write(f"resumed from {latest}")
         return int(self._trainer.step.numpy())
@@ -70,3 +76,11 @@ class RunState:
         self._info.step, self._info.iou = step, iou
         model_info.write(self._info, self._model_dir)
         return True
+
+    def _check_network(self) -> None:
+        """Not all settings show in the shapes of the weights: strides and rates do not, nor does the input range."""
+        before, now = model_info.read(self._model_dir).network, self._info.network
+        changed = [name for name, value in now.items() if before.get(name, value) != value]
+        if changed:
+            values = ", ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)
+            raise UserError(f"{self._model_dir}: the run was started with another network: {values}; set it as it was")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes, statistics
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
-from flood_distill.training import model_files, network, objectives, optimization, run_log, strategies
+from flood_distill.training import model_files, network, objectives, optimization, pretrained, run_log, strategies
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.precise_batch_norm import PreciseBatchNorm
 from flood_distill.training.trainer import L2, LOSS, Trainer
@@ -53,6 +53,8 @@ def train(
     validate_every: int = 500,
     checkpoint_every: int = 500,
     max_checkpoints: int = 3,
+    pretrained_checkpoint: str = "",
+    pretrained_part: str = contract.PRETRAINED_WHOLE,
     precise_batch_norm_batches: int = 0,
     jit_compile: bool = False,
 ) -> Outcome:
@@ -81,6 +83,9 @@ def train(
         validate_every: steps between two validations; the last step always has one.
         checkpoint_every: steps between two checkpoints; the last step always has one.
         max_checkpoints: number of latest checkpoints to keep.
+        pretrained_checkpoint: TF1 checkpoint of DeepLab on Xception-65 to start from, such as ``DIR/model.ckpt``; the
+            network then scales its input to the range that those weights expect. Empty starts from scratch.
+        pretrained_part: ``whole``, or ``encoder`` to leave out the checkpoint's head.
         precise_batch_norm_batches: before each validation, measure the batch norms' statistics on this many batches of
             whole training tiles; 0 keeps the moving averages. For training on crops smaller than the tiles.
         jit_compile: compile the step with XLA (GPU and TPU; far slower on CPU).
@@ -99,10 +104,14 @@ def train(
         name=name,
         task=task,
         inputs=inputs,
-        network=network.network(len(imagery.bands(inputs))),
+        network=network.network(
+            len(imagery.bands(inputs)),
+            pretrained.input_range(pretrained_checkpoint) if pretrained_checkpoint else contract.IMAGE_RANGE,
+        ),
         train_datasets=list(datasets),
         dataset=validation_dataset,
         source=_source_of([*sources, validation]),
+        pretrained="/".join(epath.Path(pretrained_checkpoint).parts[-2:]),
         seed=seed,
     )
 
@@ -114,11 +123,14 @@ def train(
         objective = _objective(task, teacher_model_dir, info)
     trainer = Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, seed, jit_compile)
 
-    # 3. State: this run's own latest checkpoint, else from scratch.
+    # 3. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) pretrained
+    # weights; (3) scratch, the weights drawn above.
     files.make_folder(model_dir)
     state = RunState(trainer, model_dir, info, max_checkpoints)
     step = state.restore()
     if step == 0:
+        if pretrained_checkpoint:
+            tqdm.write(str(pretrained.load(model, pretrained_checkpoint, pretrained_part)))
         model_info.write(info, model_dir)
         files.write_text(epath.Path(model_dir) / contract.CONFIG_GIN, gin.config_str())
     log = run_log.RunLog(model_dir, step)
