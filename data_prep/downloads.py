@@ -7,10 +7,11 @@ from pathlib import Path
 import tqdm
 
 from data_prep import tiles
-from data_prep.bucket.client import PATIENT, Client, Refused, Retries
+from data_prep.bucket.client import Client
 from data_prep.bucket.manifest import Manifest
 from data_prep.bucket.mirror import Mirror, Outcome
 from data_prep.bucket.objects import RemoteObject
+from data_prep.patience import PATIENT, Refused, Retries
 from data_prep.sen1floods11 import bucket
 from data_prep.sen1floods11.bucket import Selection
 from flood_distill import files

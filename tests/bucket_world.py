@@ -7,8 +7,8 @@ import numpy as np
 from fake_bucket import FakeBucket
 
 from data_prep import downloads
-from data_prep.bucket.client import Retries
 from data_prep.downloads import Download
+from data_prep.patience import Retries
 from data_prep.sen1floods11 import bucket, layout
 
 QUICK = Retries(attempts=4, first_wait_s=0.001)

@@ -12,9 +12,10 @@ from bucket_world import OTHER_S1, QUICK, S1, download, download_s1, manifest, n
 from fake_bucket import Fault
 
 from data_prep import downloads
-from data_prep.bucket.client import Client, Refused, Retries
+from data_prep.bucket.client import Client
 from data_prep.bucket.objects import list_objects
 from data_prep.bucket.transfer import Transfer
+from data_prep.patience import Refused, Retries
 from data_prep.sen1floods11 import bucket
 from flood_distill.errors import UserError
 

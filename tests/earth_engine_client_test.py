@@ -10,66 +10,17 @@ pytest.importorskip("ee")
 pytest.importorskip("shapely")
 
 import earth_engine_server as service  # noqa: E402
-import ee  # noqa: E402
 import rasterio  # noqa: E402
-from cryptography.hazmat.primitives import serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
+from earth_engine_server import SETTINGS, TRAFFIC  # noqa: E402
 
-from data_prep.bucket.client import Refused  # noqa: E402
 from data_prep.earth_engine_curation import client, ndwi, pairing, settings, shapes, tiling  # noqa: E402
 from data_prep.earth_engine_curation.events import Event  # noqa: E402
+from data_prep.patience import Refused  # noqa: E402
 from flood_distill.errors import UserError  # noqa: E402
 
+pytest_plugins = ("earth_engine_fixtures",)
 BOX = (90.0, 24.0, 90.5, 24.5)
-SETTINGS = settings.Settings(
-    s1_collection="COPERNICUS/S1_GRD",
-    s2_collection="COPERNICUS/S2_HARMONIZED",
-    max_gap_hours=12.0,
-    max_cloud_percent=12.0,
-    cloud_over="image",
-    cloud_collection="GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED",
-    cloud_band="cs_cdf",
-    clear_score=0.6,
-    ndwi_threshold=0.0,
-    min_valid_share=0.5,
-)
-TRAFFIC = settings.Traffic(
-    num_parallel=4,
-    requests_per_minute=6000,
-    timeout_seconds=10.0,
-    attempts=4,
-    first_wait_seconds=0.01,
-    longest_wait_seconds=0.02,
-    max_failures=3,
-)
 EVENT = Event("A", service.utc("2020-07-14T00:00"), service.utc("2020-07-16T00:00"), shapes.box(*BOX))
-
-
-@pytest.fixture(scope="session")
-def private_key():
-    key = rsa.generate_private_key(65537, 2048)
-    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return key.private_bytes(*encoding).decode()
-
-
-@pytest.fixture
-def server():
-    with service.running() as server:
-        yield server
-
-
-@pytest.fixture
-def connect(server, private_key, tmp_path, monkeypatch):
-    """A function that signs in at the server as a service account."""
-    # The client library asks another address for a list of deprecated collections, in vain without a network.
-    monkeypatch.setattr(ee.deprecation, "_FetchDataCatalogStac", dict, raising=False)
-    key = service.write_key(tmp_path / "key.json", server, private_key)
-
-    def connect_(what=SETTINGS, traffic=TRAFFIC, project="my-project", **kwargs):
-        return client.EarthEngine(what, traffic, project, server.url, str(key), **kwargs)
-
-    yield connect_
-    ee.Reset()
 
 
 def _tile(s1=("a",), s2=("b",)):
@@ -278,7 +229,7 @@ def test_credentials_and_project_that_do_not_work_are_one_line(server, connect, 
 def test_server_out_of_reach_is_one_line(connect, server):
     server.shutdown()
     server.server_close()
-    with pytest.raises(UserError, match=r"Earth Engine at http://127.0.0.1:\d+: .*\(4 attempts\)"):
+    with pytest.raises(UserError, match=r"Earth Engine at http://127.0.0.1:\d+: .*\(3 attempts\)"):
         connect()
 
 

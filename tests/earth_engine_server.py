@@ -20,8 +20,31 @@ import numpy as np
 import rasterio
 import shapely.geometry
 
+from data_prep.earth_engine_curation import settings
 from flood_distill.geo import grid as grid_lib
 from flood_distill.geo.grid import Grid
+
+SETTINGS = settings.Settings(
+    s1_collection="COPERNICUS/S1_GRD",
+    s2_collection="COPERNICUS/S2_HARMONIZED",
+    max_gap_hours=12.0,
+    max_cloud_percent=12.0,
+    cloud_over="image",
+    cloud_collection="GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED",
+    cloud_band="cs_cdf",
+    clear_score=0.6,
+    ndwi_threshold=0.0,
+    min_valid_share=0.5,
+)
+TRAFFIC = settings.Traffic(
+    num_parallel=4,
+    requests_per_minute=6000,
+    timeout_seconds=10.0,
+    attempts=4,
+    first_wait_seconds=0.01,
+    longest_wait_seconds=0.02,
+    max_failures=3,
+)
 
 EE_TESTS = Path(ee.__file__).parent / "tests"
 TOKEN = "token-of-the-test"
@@ -245,11 +268,14 @@ def nodes(body: dict) -> list[tuple[str, dict]]:
 
 def resolve(expression: dict):
     """Returns an expression as nested dictionaries ``{"function": ..., "arguments": ...}``, lists and constants."""
-    values = expression["values"]
+    values, known = expression["values"], {}
 
     def value(node):
         if "valueReference" in node:
-            return value(values[node["valueReference"]])
+            name = node["valueReference"]
+            if name not in known:
+                known[name] = value(values[name])
+            return known[name]
         if "constantValue" in node:
             return node["constantValue"]
         if "integerValue" in node:
@@ -327,14 +353,19 @@ class Evaluator:
             weights[0] @ c @ weights[1] for c in grid_lib.project(grid.crs, "EPSG:4326", *grid.points(*ends))
         ]
         self._shape = grid.shape
+        self._ones = np.ones(grid.shape)
+        self._known = {}
 
     def evaluate(self, value):
+        """Computes a resolved expression; what it refers to more than once is computed once."""
         if isinstance(value, list):
             return [self.evaluate(item) for item in value]
         if not isinstance(value, dict) or "function" not in value:
             return value
-        arguments = {name: self.evaluate(item) for name, item in value["arguments"].items()}
-        return getattr(self, "_" + value["function"].replace(".", "_").lower())(**arguments)
+        if id(value) not in self._known:
+            arguments = {name: self.evaluate(item) for name, item in value["arguments"].items()}
+            self._known[id(value)] = getattr(self, "_" + value["function"].replace(".", "_").lower())(**arguments)
+        return self._known[id(value)]
 
     def _image_load(self, id):
         scene = self._scenes[id]
@@ -354,7 +385,7 @@ class Evaluator:
         return image
 
     def _image_mask(self, image):
-        return {name: (mask, np.ones(self._shape)) for name, (_, mask) in image.items()}
+        return {name: (mask, self._ones) for name, (_, mask) in image.items()}
 
     def _reducer_min(self):
         return np.min
@@ -364,7 +395,7 @@ class Evaluator:
         return {"min": (values, np.min([mask for _, mask in image.values()], axis=0))}
 
     def _image_constant(self, value):
-        return {"constant": (np.full(self._shape, float(value)), np.ones(self._shape))}
+        return {"constant": (np.full(self._shape, float(value)), self._ones)}
 
     def _image_gte(self, image1, image2):
         ((other, _),) = image2.values()
@@ -388,7 +419,7 @@ class Evaluator:
     def _image_unmask(self, input, value, sameFootprint=True):
         assert sameFootprint is False  # otherwise nothing is filled outside of the image
         ((fill, _),) = value.values()
-        return {n: (np.where(mask > 0, values, fill), np.ones(self._shape)) for n, (values, mask) in input.items()}
+        return {n: (np.where(mask > 0, values, fill), self._ones) for n, (values, mask) in input.items()}
 
     def _image_rename(self, input, names):
         return dict(zip([names] if isinstance(names, str) else names, input.values(), strict=True))

@@ -11,10 +11,11 @@ from pathlib import Path
 import tqdm
 
 from data_prep.bucket import objects, transfer
-from data_prep.bucket.client import Client, Refused, Stopped
+from data_prep.bucket.client import Client
 from data_prep.bucket.manifest import Entry, Manifest
 from data_prep.bucket.objects import RemoteObject
 from data_prep.bucket.transfer import Transfer
+from data_prep.patience import Refused, Stopped
 from flood_distill.errors import UserError
 
 _GIVE_UP_AFTER = 20  # objects in a row that used up all their attempts: the server is gone

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import google_crc32c
 
-from data_prep.bucket.client import Client, Refused, Stopped
+from data_prep.bucket.client import Client
+from data_prep.patience import Refused, Stopped
 
 _PAGE_SIZE = 1000  # the most that the API gives, https://cloud.google.com/storage/docs/json_api/v1/objects/list
 _FIELDS = "nextPageToken,items(name,size,md5Hash,crc32c,generation)"

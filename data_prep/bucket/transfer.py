@@ -9,9 +9,10 @@ from typing import BinaryIO
 import requests
 
 from data_prep.bucket import objects
-from data_prep.bucket.client import Client, Passing, Refused
+from data_prep.bucket.client import Client
 from data_prep.bucket.manifest import Entry
 from data_prep.bucket.objects import Hash, RemoteObject
+from data_prep.patience import Passing, Refused
 
 _PARTIAL_CONTENT = 206
 _RANGE_NOT_SATISFIABLE = 416

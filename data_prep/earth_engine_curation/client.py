@@ -15,11 +15,11 @@ import rasterio.errors
 import requests
 import shapely.geometry
 
-from data_prep.bucket.client import Client, Passing, Refused, Retries
 from data_prep.earth_engine_curation import shapes
 from data_prep.earth_engine_curation.events import Event
 from data_prep.earth_engine_curation.pairing import Scene, TileSource
 from data_prep.earth_engine_curation.settings import Settings, Traffic
+from data_prep.patience import PASSING_STATUSES, Passing, Patience, Refused, Retries, reason
 from flood_distill.errors import UserError
 from flood_distill.geo import grid as grid_lib
 from flood_distill.geo import raster
@@ -27,7 +27,6 @@ from flood_distill.geo.grid import Grid
 
 # For many small requests, https://developers.google.com/earth-engine/guides/processing_environments
 HIGH_VOLUME_URL = "https://earthengine-highvolume.googleapis.com"
-_PASSING_STATUSES = frozenset({408, 429, *range(500, 600)})
 _NOT_ALLOWED_STATUSES = frozenset({401, 403})
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 
@@ -85,8 +84,7 @@ class EarthEngine:
         self._ee = _library()
         self._settings = settings
         self._pace = Pace(traffic.requests_per_minute)
-        retries = Retries(traffic.attempts, traffic.first_wait_seconds, traffic.longest_wait_seconds)
-        self._patience = Client(url, retries)
+        self._patience = Patience(Retries(traffic.attempts, traffic.first_wait_seconds, traffic.longest_wait_seconds))
         self._ee.data.setMaxRetries(0)  # all patience is in one place, truncated answers included
         credentials = self._credentials(service_account_key)
         transport = _transport(traffic.timeout_seconds)
@@ -94,6 +92,7 @@ class EarthEngine:
             self._insist(lambda: self._ee.Initialize(credentials, url=url, project=project, http_transport=transport))
         except Refused as error:
             raise UserError(f"Earth Engine at {url}: {error}") from error
+        self._patience.answered = True
 
     def list_s1(self, event: Event) -> list[Scene]:
         """Returns the Sentinel-1 IW images with VV and VH over an event in its time.
@@ -222,7 +221,7 @@ def _sorted_errors() -> Iterator[None]:
     except (Passing, Refused, UserError):
         raise
     except (requests.RequestException, ConnectionError, TimeoutError, json.JSONDecodeError) as error:
-        raise Passing(_one_line(error)) from error
+        raise Passing(reason(error)) from error
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("ee", "google", "googleapiclient", "httplib2"):
             raise
@@ -235,7 +234,7 @@ def _sorted(error: Exception) -> Exception:
     # The client library makes its EEException from an HttpError and keeps the status only there.
     response = getattr(error, "resp", None) or getattr(error.__context__, "resp", None)
     status = None if response is None else int(response.status)
-    if status in _PASSING_STATUSES or getattr(error, "retryable", False):
+    if status in PASSING_STATUSES or getattr(error, "retryable", False):
         return Passing(message if status is None else f"{status} {message}", _retry_after(response))
     if status in _NOT_ALLOWED_STATUSES:
         return UserError(f"Earth Engine: {message}; is --project registered for Earth Engine, and yours to use?")

@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 import tqdm
 
-from data_prep.bucket.client import Refused
 from data_prep.earth_engine_curation import evaluation_ground, ledger, ndwi, pairing, planning
 from data_prep.earth_engine_curation.events import Event
 from data_prep.earth_engine_curation.ledger import Entry, Ledger
 from data_prep.earth_engine_curation.pairing import TileSource
 from data_prep.earth_engine_curation.planning import EventPlan
 from data_prep.earth_engine_curation.settings import OVER_TILE, Settings, Traffic
+from data_prep.patience import Refused
 from flood_distill import contract
 from flood_distill.errors import UserError
 from flood_distill.geo import raster

@@ -7,12 +7,12 @@ from typing import Protocol
 import tqdm
 
 from data_prep import exclusion
-from data_prep.bucket.client import Refused
 from data_prep.earth_engine_curation import pairing, tiling
 from data_prep.earth_engine_curation.evaluation_ground import Ground
 from data_prep.earth_engine_curation.events import Event
 from data_prep.earth_engine_curation.pairing import Pair, Pairing, Scene, TileSource
 from data_prep.earth_engine_curation.settings import OVER_IMAGE, Settings
+from data_prep.patience import Refused
 from flood_distill.errors import UserError
 
 

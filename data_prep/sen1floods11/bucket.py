@@ -68,7 +68,7 @@ def list_wanted(client: Client, selection: Selection) -> Iterator[RemoteObject]:
     """Gives the selected layers' objects of all events and everything else that is wanted.
 
     Raises:
-        client.Refused: if the server does not list them.
+        patience.Refused: if the server does not list them.
     """
     whole = not (selection.layers or selection.events)
     for prefix in [""] if whole else [*_ALWAYS, *(f"{LAYERS[name]}/" for name in selection.chosen_layers)]:
