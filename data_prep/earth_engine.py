@@ -50,13 +50,14 @@ def main(_: list[str]) -> int:
     chips_dir = Path(_SEN1FLOODS11_DIR.value) if _SEN1FLOODS11_DIR.value else None
     service = client.EarthEngine(what, how, _PROJECT.value, _URL.value or client.HIGH_VOLUME_URL, _KEY.value)
 
-    if _DRY_RUN.value:
-        plans, notes = curate.plan(events, service, output_dir, what, chips_dir)
-        lines = [*planning.summary(plans, with_pairs=True), *(f"note: {note}" for note in notes)]
-        print("\n".join(lines))
-        return int(any(one.failed for one in plans))
-
-    done = curate.curate(events, service, output_dir, what, how, chips_dir)
+    try:
+        if _DRY_RUN.value:
+            plans, notes = curate.plan(events, service, output_dir, what, chips_dir)
+            print("\n".join([*planning.summary(plans, with_pairs=True), *(f"note: {note}" for note in notes)]))
+            return int(any(one.failed for one in plans))
+        done = curate.curate(events, service, output_dir, what, how, chips_dir)
+    except KeyboardInterrupt:
+        raise UserError("stopped; the same command goes on from here") from None
     print("\n".join(curate.summary(done)))
     return int(not done.complete)
 
