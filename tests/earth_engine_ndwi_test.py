@@ -1,10 +1,16 @@
 """From served pixels to layers: the arithmetic of NDWI, no-data and cloud."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from data_prep.earth_engine_curation import ndwi
 from flood_distill import contract
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def _served(*pixels, clear=None):
@@ -78,12 +84,27 @@ def test_a_mask_that_is_not_one_is_no_data(mask):
     assert ndwi.layers(_served((*WATER[:7], mask)), 0.0).label.tolist() == [[-1]]
 
 
-def test_black_pixel_stays_valid_and_reflectance_is_rounded_and_bounded():
-    black = (-8, -14, 0, 0, 0, 0, 1, 1)
-    odd = (-8, -14, -3, 10.6, 40000, 10.4, 1, 1)
-    layers = ndwi.layers(_served(black, odd), 0.0)
-    assert layers.s2[0].tolist() == [[0, 0, 0, 1], [0, 11, 32767, 10]]
-    assert layers.label.tolist() == [[0, 1]]  # NDWI -1 and 1 / 21
+def test_reflectance_is_rounded_and_bounded():
+    layers = ndwi.layers(_served((-8, -14, -3, 10.6, 40000, 10.4, 1, 1)), 0.0)
+    assert layers.s2[0].tolist() == [[0, 11, 32767, 10]]
+    assert layers.label.tolist() == [[1]]  # NDWI 1 / 21
+
+
+def test_black_in_all_bands_is_no_data_whatever_the_mask_says():
+    black, black_after_rounding = (-8, -14, 0, 0, 0, 0, 1, 1), (-8, -14, 0.4, 0, 0, -5, 1, 1)
+    layers = ndwi.layers(_served(black, black_after_rounding, DRY), 0.0)
+    assert layers.label.tolist() == [[-1, -1, 0]]
+    assert layers.valid_share == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("module", ["ndwi", "planning", "tiling"])
+def test_pure_functions_need_neither_earth_engine_nor_tensorflow(module):
+    if module != "ndwi":
+        pytest.importorskip("shapely")
+    heavy = "('ee', 'google', 'tensorflow', 'keras', 'tensorflow_datasets')"
+    code = f"import sys, data_prep.earth_engine_curation.{module}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_cloud_is_measured_on_what_sentinel_2_saw():

@@ -75,12 +75,14 @@ def layers(served: np.ndarray, threshold: float) -> Layers:
 
     Args:
         served: float32 [bands, height, width] in the order of `SERVED_NAMES`, perhaps followed by `CLEAR`. A pixel of a
-            sensor counts where its mask band is 1 and all its bands are finite and not `SERVED_NODATA`.
+            sensor counts where its mask band is 1 and all its bands are finite and not `SERVED_NODATA`; one of
+            Sentinel-2 that is 0 in all bands does not, for the atmosphere alone is brighter.
         threshold: see `weak_label`.
     """
     s1, s2, s1_valid, s2_valid, clear = np.split(np.asarray(served, np.float32), [2, 6, 7, 8])
     s1_valid, s2_valid = _valid(s1, s1_valid[0]), _valid(s2, s2_valid[0])
     reflectance = _reflectance(s2, s2_valid)
+    s2_valid = (reflectance != contract.S2_NODATA).any(axis=-1)
     return Layers(
         np.moveaxis(np.where(s1_valid, s1, np.float32(contract.S1_NODATA)), 0, -1),
         reflectance,
@@ -96,10 +98,7 @@ def _valid(bands: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _reflectance(s2: np.ndarray, valid: np.ndarray) -> np.ndarray:
     limit = np.iinfo(contract.S2_DTYPE).max
     rounded = np.rint(np.clip(np.where(valid, s2, contract.S2_NODATA), 0, limit))
-    result = np.moveaxis(rounded, 0, -1).astype(contract.S2_DTYPE)
-    # All zero would mean no data; as in `warp.warp_s2`.
-    result[valid & (result == contract.S2_NODATA).all(axis=-1), -1] = 1
-    return result
+    return np.moveaxis(rounded, 0, -1).astype(contract.S2_DTYPE)
 
 
 def _cloud_percent(clear: np.ndarray, valid: np.ndarray) -> float:
