@@ -81,7 +81,7 @@ def _deps(path: Path) -> set[str]:
 def _label(importer: Path, module: str) -> str | None:
     """Label of the file that `module` (perhaps with a name in it at the end) lives in; None if it is no dependency."""
     parts = module.split(".")
-    for base in (ROOT, importer.parent):
+    for base in (ROOT, importer.parent, ROOT / "tests"):  # pytest puts the folder of conftest.py on the path
         for end in range(len(parts), 0, -1):
             file = base.joinpath(*parts[:end])
             for candidate in (file.with_suffix(".py"), file / "__init__.py"):
