@@ -34,9 +34,8 @@ def build_files() -> dict[Path, str]:
 def _build_file(folder: Path) -> str:
     targets = [_target(path) for path in sorted(folder.glob("*.py"), key=_order)]
     rules = ", ".join(f'"{rule}"' for rule in sorted({rule for rule, _ in targets}))
-    visibility = 'package(default_visibility = ["//visibility:private"])\n'
-    if folder.name != "tests":
-        visibility = 'package(default_visibility = ["//:__subpackages__"])\n'
+    visible_in = "//tests" if folder.is_relative_to(ROOT / "tests") else "//"
+    visibility = f'package(default_visibility = ["{visible_in}:__subpackages__"])\n'
     return "\n".join([LOAD.format(rules=rules), visibility, *(text for _, text in targets)])
 
 
@@ -49,7 +48,7 @@ def _target(path: Path) -> tuple[str, str]:
     rule = _rule(path)
     lines = [f'    name = "{_name(path)}",', f'    srcs = ["{path.name}"],']
     if rule == "py_test":
-        lines.insert(1, '    size = "small",')
+        lines.insert(1, f'    size = "{"large" if path.parent.name == "slow" else "small"}",')
     if path == ROOT / "gin_configs" / "__init__.py":
         lines.append('    data = glob(["*.gin"]),')
     deps = sorted(_deps(path))
