@@ -54,7 +54,8 @@ def upload(local_dir: Path, dataset_dir: epath.Path) -> None:
         UserError: if the store did not take a file whole.
     """
     resumed = not is_whole(dataset_dir) and _same_hashes(local_dir, dataset_dir)
-    (dataset_dir / MARKER).unlink(missing_ok=True)
+    if is_whole(dataset_dir):
+        (dataset_dir / MARKER).unlink()
     sizes = {path.name: path.stat().st_size for path in local_dir.iterdir()}
     there = set()
     for path in object_store.children(dataset_dir):

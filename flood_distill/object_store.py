@@ -28,7 +28,7 @@ _SETTINGS = {
     "hdfs": "HADOOP_HDFS_HOME, CLASSPATH, JAVA_HOME",
 }
 _EXTRA = tuple(_SETTINGS)  # schemes of tensorflow-io
-_EPATH_LACKS = ("hdfs", "ram")
+_OUR_PATHS = ("az", "hdfs", "ram")  # schemes that epath lacks, and Azure, whose folders it does not see
 # File systems with folders that must be made and a rename; all others write whole objects. ram is for tests.
 _RENAMES = ("", "hdfs", "ram")
 _BLOCK_BYTES = 1 << 22
@@ -104,14 +104,35 @@ def put(source: Path, target: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def whole(path: epath.Path) -> Iterator[epath.Path]:
-    """Gives the path to write to so that `path` appears whole, in a folder that is made if there is none."""
-    if writes_whole(path):
-        yield path
+    """Gives the path to write to so that `path` appears whole, in a folder that is made if there is none.
+
+    Raises:
+        UserError: if a store refuses the file.
+    """
+    if not is_remote(path):
+        with _renamed(path) as new:
+            yield new
         return
+    import tensorflow as tf
+
+    try:
+        with contextlib.nullcontext(path) if writes_whole(path) else _renamed(path) as new:
+            yield new
+    except tf.errors.OpError as error:
+        raise UserError(f"{path}: cannot be written ({_reason(error)})") from error
+
+
+@contextlib.contextmanager
+def _renamed(path: epath.Path) -> Iterator[epath.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.partial"
     yield temporary
     temporary.replace(path)
+
+
+def _reason(error: Exception) -> str:
+    """Returns an error of a store as part of a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200].strip(' :.')}"
 
 
 def children(folder: epath.Path) -> list[epath.Path]:
@@ -180,9 +201,8 @@ def _check(root: str) -> None:
         else:
             tf.io.gfile.stat(root)
     except tf.errors.OpError as error:
-        reason = " ".join(str(error).split())[:200].strip(" :.")
         raise UserError(
-            f"{root}: not there, or no access ({type(error).__name__}: {reason}); look at the name and at "
+            f"{root}: not there, or no access ({_reason(error)}); look at the name and at "
             f"{_SETTINGS[name]} (docs/object_stores.md)"
         ) from error
 
@@ -191,15 +211,15 @@ def _without_scheme(*parts: str | os.PathLike) -> tuple[str | os.PathLike, ...]:
     """Returns epath's inner form of a path: ``hdfs://host/x`` is /hdfs/host/x."""
     whole = "/".join(os.fspath(part) for part in parts)
     name = scheme(whole)
-    if name not in _EPATH_LACKS:
+    if name not in _OUR_PATHS:
         return parts
     rest = whole.removeprefix(f"{name}://")
     return (f"/{name}/" + (_DEFAULT_HOST + rest if name == "hdfs" and rest.startswith("/") else rest),)
 
 
-@epath.register_path_cls([f"{name}://" for name in _EPATH_LACKS])
+@epath.register_path_cls([f"{name}://" for name in _OUR_PATHS])
 class _StorePath(gpath.PosixGPath):
-    """epath for the stores that it does not know itself, by ``tf.io.gfile`` as all others."""
+    """epath by ``tf.io.gfile``, as epath's own of ``gs://`` and ``s3://`` are."""
 
     if sys.version_info < (3, 12):
 
@@ -213,7 +233,7 @@ class _StorePath(gpath.PosixGPath):
 
     @property
     def _uri_scheme(self) -> str | None:
-        inside = len(self.parts) >= 2 and self.parts[0] == "/" and self.parts[1] in _EPATH_LACKS
+        inside = len(self.parts) >= 2 and self.parts[0] == "/" and self.parts[1] in _OUR_PATHS
         return self.parts[1] if inside else None
 
     @property
@@ -221,3 +241,11 @@ class _StorePath(gpath.PosixGPath):
         from etils.epath import backend
 
         return backend.tf_backend
+
+    def exists(self) -> bool:
+        return super().exists() or (self._uri_scheme == "az" and self.is_dir())
+
+    def is_dir(self) -> bool:
+        if self._uri_scheme == "az":  # whose file system calls every name a folder, and says that no folder exists
+            return bool(children(self))
+        return super().is_dir()

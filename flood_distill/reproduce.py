@@ -18,7 +18,7 @@ from absl import flags
 
 from data_prep.synthetic import layout
 from data_prep.synthetic import world as physics
-from flood_distill import cli, contract, files, stages, table1, work_dir
+from flood_distill import cli, contract, files, object_store, stages, table1, work_dir
 from flood_distill.errors import UserError
 from flood_distill.stages import Stage
 
@@ -179,7 +179,8 @@ def main(_: list[str]) -> None:
     """Parses the configuration and runs the stages."""
     gin_files = FLAGS.gin_file or ["demo.gin"]
     cli.parse_gin(gin_files, FLAGS.gin_param, skip_unknown=True)
-    if FLAGS.data_dir and not os.path.isdir(FLAGS.data_dir):
+    object_store.local_only("--work_dir", FLAGS.work_dir)
+    if FLAGS.data_dir and not object_store.is_remote(FLAGS.data_dir) and not os.path.isdir(FLAGS.data_dir):
         raise UserError(f"--data_dir={FLAGS.data_dir}: no such folder; convert datasets into it first")
     report = reproduce(Path(FLAGS.work_dir), FLAGS.data_dir, gin_files, FLAGS.gin_param)
     print(f"report: {report}")

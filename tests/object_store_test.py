@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from etils import epath
 
 from data_prep import conversion, publish, testing
@@ -125,14 +126,17 @@ def test_whole_file_appears_at_the_end_or_not_at_all(store):
         assert temporary.suffix == ".csv"
         assert not path.exists()
     assert path.read_text() == "1,2\n"
-    with pytest.raises(ValueError, match="stop"), files.whole_file(path) as temporary:
-        temporary.write_text("3")
-        raise ValueError("stop")
+    with pytest.raises(ZeroDivisionError):
+        _fail_within(path)
     assert path.read_text() == "1,2\n"
-    assert not temporary.exists()
     files.write_text(path, "4\n")
     assert path.read_text() == "4\n"
     assert [child.name for child in path.parent.iterdir()] == ["numbers.csv"]
+
+
+def _fail_within(path):
+    with files.whole_file(path) as temporary:
+        temporary.write_text(f"{1 // 0}")
 
 
 def test_a_file_that_the_store_cut_off_is_an_error(store, tmp_path, monkeypatch):
@@ -141,6 +145,15 @@ def test_a_file_that_the_store_cut_off_is_an_error(store, tmp_path, monkeypatch)
     monkeypatch.setattr(type(epath.Path(store)), "stat", lambda path: FakeStat(stat(path).length - 1))
     with pytest.raises(UserError, match=r"target: the store did not take it whole"):
         object_store.put(tmp_path / "source", f"{store}/target")
+
+
+def test_a_store_that_refuses_a_file_is_one_line(store, monkeypatch):
+    def refuse(path, mode):
+        raise tf.errors.PermissionDeniedError(None, None, "AccessDenied:\n no")
+
+    monkeypatch.setattr(type(epath.Path(store)), "open", refuse)
+    with pytest.raises(UserError, match=r"file.txt: cannot be written \(PermissionDeniedError: AccessDenied: no\)$"):
+        files.write_text(f"{store}/file.txt", "x")
 
 
 class FakeStat:

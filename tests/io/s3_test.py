@@ -1,7 +1,7 @@
 """The whole way on a local S3 server, by the commands: convert, train, evaluate, export; killed and gone on with.
 
-Runs where the extras ``io`` and ``io_test`` are installed (`.ci/run` has an environment for them). Every command runs in
-a process of its own: tensorflow-io does not let the one that loaded it end in Python's own way.
+Runs where the extras ``io`` and ``io_test`` are installed (`.ci/run` has an environment for them). Every command has a
+process of its own: tensorflow-io does not let the one that loaded it end in Python's own way.
 """
 
 import importlib.util
