@@ -38,6 +38,14 @@ def test_cut_connection_goes_on_where_it_was(server, tmp_path):
     assert on_disk(tmp_path)[S1] == server.objects[S1].data
 
 
+def test_attempts_are_counted_without_progress(server, tmp_path):
+    server.put(S1, noise(1, 700_000))
+    server.faults[S1] = [Fault(cut_after=70_000)] * 9  # each brings a piece of 64 kB at least: 9 > 4 attempts
+    server.faults[OTHER_S1] = [Fault(cut_after=100)] * 9  # the same 100 bytes at most each time
+    assert list(download_s1(server, tmp_path).outcome.missing) == [OTHER_S1]
+    assert on_disk(tmp_path)[S1] == server.objects[S1].data
+
+
 @pytest.mark.parametrize("fault", [Fault(429), Fault(500), Fault(503), Fault(408), Fault(cut_after=0)])
 def test_passing_faults_of_objects_and_listing_pass(server, tmp_path, fault):
     server.faults[S1] = [fault] * 3  # the fourth attempt is the last
@@ -92,7 +100,7 @@ def test_what_cannot_be_had_is_missing_and_the_rest_is_there(server, tmp_path, f
 @pytest.mark.parametrize("first", [[], [Fault(cut_after=150_000)]])
 def test_object_that_changes_after_the_listing_is_fetched_as_it_is_now(server, tmp_path, hashes, first):
     new = noise(7, 200_000)  # of the same size
-    server.put(S1, noise(6, 200_000), hashes=hashes)  # without any, the generation tells
+    server.put(S1, noise(6, 200_000), hashes=hashes)
     server.faults[S1] = [*first, Fault(before=lambda: server.put(S1, new))]
     download_s1(server, tmp_path)
     assert on_disk(tmp_path)[S1] == new  # and no mixture of two
@@ -208,6 +216,16 @@ def test_gives_up_when_the_server_is_gone(server, tmp_path):
     assert 20 <= tried <= 22  # one or two may be under way when the twentieth fails
     assert sum("not tried" in reason for reason in reasons) == 35 - tried
     assert len(server.media()) <= 23 * 4
+
+
+def test_goes_on_while_some_come(server, tmp_path):
+    del server.objects["v1.1/empty.txt"]  # needs no request
+    names = sorted(wanted(server))
+    for name in [*names[:17], *names[18:]]:  # 17 in a row and 16 in a row
+        server.faults[name] = [Fault(500)] * 10
+    outcome = download(server, tmp_path, num_workers=1).outcome
+    assert [entry.name for entry in outcome.fetched] == [names[17]]
+    assert not [reason for reason in outcome.missing.values() if "not tried" in reason]
 
 
 @pytest.mark.parametrize("name", ["v1.1/../../up.tif", "v1.1/a\\..\\b.tif", "v1.1/a\nb.tif"])

@@ -12,7 +12,21 @@ from pathlib import Path
 import bucket_world
 import fake_bucket
 import pytest
-from bucket_world import CHIPS, HAND, S1, SPLITS, TABLE, WEAK, download, download_s1, manifest, noise, on_disk, wanted
+from bucket_world import (
+    CHIPS,
+    HAND,
+    OTHER_S1,
+    S1,
+    SPLITS,
+    TABLE,
+    WEAK,
+    download,
+    download_s1,
+    manifest,
+    noise,
+    on_disk,
+    wanted,
+)
 from fake_bucket import Fault
 
 from data_prep import downloads
@@ -126,6 +140,26 @@ def test_damaged_files_are_replaced(server, tmp_path, damage):
     download_s1(server, tmp_path, verify=damage == "unnoticed")
     assert server.media() == [(S1, "")]
     assert path.read_bytes() == good
+
+
+def test_file_found_bad_is_not_trusted_again(server, tmp_path):
+    download_s1(server, tmp_path)
+    path, stat = tmp_path / S1, (tmp_path / S1).stat()
+    path.write_bytes(bytes(200_000))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    server.faults[S1] = [Fault(404)]
+    assert list(download_s1(server, tmp_path, verify=True).outcome.missing) == [S1]
+    assert S1 not in manifest(tmp_path)
+    download_s1(server, tmp_path)
+    assert path.read_bytes() == server.objects[S1].data
+
+
+def test_manifest_leaves_out_what_was_removed(server, tmp_path):
+    download_s1(server, tmp_path)
+    (tmp_path / S1).unlink()
+    download(server, tmp_path, layers=["LabelHand"])
+    assert S1 not in manifest(tmp_path)
+    assert OTHER_S1 in manifest(tmp_path)
 
 
 def test_changed_object_replaces_the_file_of_an_earlier_run(server, tmp_path):
