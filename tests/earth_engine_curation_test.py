@@ -288,7 +288,7 @@ def test_held_out_event_yields_nothing_whatever_its_place(tmp_path, server, conn
 
 def test_requests_run_in_parallel_and_within_the_limit(tmp_path, server, connect):
     server.scenes = _pair_of_scenes()
-    server.delay_seconds = 0.2
+    server.wait_for = 3
     how = dataclasses.replace(TRAFFIC, num_parallel=3)
     _curate(_events(tmp_path, _event("A", (90.1, 24.1, 90.2, 24.15))), connect(traffic=how), tmp_path / "out", how=how)
     assert server.most_under_way == 3

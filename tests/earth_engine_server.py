@@ -104,7 +104,8 @@ class Server(http.server.ThreadingHTTPServer):
         requests: path, headers and JSON body of every request, in order.
         faults: what to do wrong with the next computePixels requests, one a request: ``429``, ``503``, ``400``, ``cut``
             (the connection ends early), ``short`` (half a file), ``text`` (no file at all), None (nothing).
-        always: a fault for every computePixels request whose body holds this text, by text.
+        most_under_way: the largest number of computePixels requests at a time.
+        wait_for: no computePixels request is answered before so many were under way at a time.
     """
 
     daemon_threads = True
@@ -114,12 +115,12 @@ class Server(http.server.ThreadingHTTPServer):
         self.scenes = list(scenes)
         self.requests: list[tuple[str, dict, dict]] = []
         self.faults: list[str | None] = []
-        self.always: dict[str, str] = {}
         self.listing_faults: list[str | None] = []
         self.lock = threading.Lock()
         self.under_way = 0
         self.most_under_way = 0
-        self.delay_seconds = 0.0
+        self.wait_for = 0
+        self.arrival = threading.Condition(self.lock)
 
     @property
     def url(self) -> str:
@@ -211,22 +212,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._json({"result": {"type": "FeatureCollection", "features": _features(body, self.server.scenes)}})
 
     def _tile(self, body):
-        server, text = self.server, json.dumps(body)
+        server = self.server
         with server.lock:
             fault = server.faults.pop(0) if server.faults else None
             server.under_way += 1
             server.most_under_way = max(server.most_under_way, server.under_way)
-        fault = next((fault for part, fault in server.always.items() if part in text), fault)
-        threading.Event().wait(server.delay_seconds)
+            server.arrival.notify_all()
+            server.arrival.wait_for(lambda: server.most_under_way >= server.wait_for, timeout=30)
+        refused = fault in ("429", "503", "400", "403")
+        content = b"<html>busy</html>" if refused or fault == "text" else _geotiff(body, server.scenes)
         with server.lock:
             server.under_way -= 1
-        if fault in ("429", "503", "400", "403"):
+        if refused:
             self._error(int(fault), f"fault {fault}")
             return
-        content = _geotiff(body, server.scenes)
-        if fault == "text":
-            content = b"<html>busy</html>"
-        elif fault == "short":
+        if fault == "short":
             content = content[: len(content) // 2]
         self._answer(200, content, "image/tiff", cut=fault == "cut")
 
