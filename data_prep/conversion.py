@@ -118,7 +118,7 @@ def convert(
             _refuse_other_source(final_dir, existing, tile_builder.source_of(input_dir))
             if existing is not None and not overwrite:
                 return existing
-            with _set_aside(final_dir), quiet.only_errors():
+            with _set_aside(final_dir), quiet.only_errors(), beam_settings.failures(beam_runner):
                 builder = builder_class(
                     config=config,
                     data_dir=data_dir,
