@@ -9,7 +9,7 @@ import numpy as np
 from flood_distill import contract
 
 DEFINITIONS = {
-    "scored pixels": "label is 0 or 1 and Sentinel-1 (VV and VH) is finite; the same for every method",
+    "scored pixels": "label is 0 or 1 and every band of Sentinel-1 is finite; the same for every method",
     "iou_pooled": "TP / (TP + FP + FN) of the water class over all scored pixels of the split",
     "iou_per_chip": "mean over scored chips of TP / (TP + FP + FN); a chip without water in label and prediction counts"
     " 1",
@@ -57,14 +57,14 @@ class ChipResult:
     num_without_s2: int = 0
 
 
-def scored_pixels(labels: np.ndarray, s1_db: np.ndarray) -> np.ndarray:
-    """Returns where a prediction is scored, bool [...]: the label is known and VV and VH are finite.
+def scored_pixels(labels: np.ndarray, s1: np.ndarray) -> np.ndarray:
+    """Returns where a prediction is scored, bool [...]: the label is known and Sentinel-1 is finite.
 
     Args:
         labels: integer [...], 1 water, 0 dry, -1 no data.
-        s1_db: float32 [..., 2], NaN = no data.
+        s1: float32 [..., bands], NaN = no data.
     """
-    return (labels != contract.IGNORE_LABEL) & np.isfinite(s1_db).all(axis=-1)
+    return (labels != contract.IGNORE_LABEL) & np.isfinite(s1).all(axis=-1)
 
 
 def count(water: np.ndarray, labels: np.ndarray, scored: np.ndarray) -> Counts:
