@@ -108,7 +108,7 @@ def comparison_panel(
         axis.set_title(_wrapped(column), fontsize=8)
     if title:
         figure.suptitle(title, fontsize=9)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(handles=_legend(chips[0].imagery.target), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     with files.whole_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 
@@ -150,6 +150,6 @@ def _wrapped(text: str, width: int = 22) -> str:
     return "\n".join(lines)
 
 
-def _legend() -> list[Patch]:
-    entries = [("dry", DRY_COLOR), ("water", WATER_COLOR), ("invalid", INVALID_COLOR), ("cloud", CLOUD_COLOR)]
+def _legend(target: str) -> list[Patch]:
+    entries = [("dry", DRY_COLOR), (target, WATER_COLOR), ("invalid", INVALID_COLOR), ("cloud", CLOUD_COLOR)]
     return [Patch(facecolor=color, edgecolor="0.4", label=label) for label, color in entries]
