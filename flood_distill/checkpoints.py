@@ -33,11 +33,11 @@ FLAGS = flags.FLAGS
 
 def main(argv: list[str]) -> None:
     """Converts one way or the other and says what became of which variable."""
+    command = argv[1]
+    _require(command, ("checkpoint", "channels") if command == IMPORT else ("model_dir",))
     # Here, not above: TensorFlow takes seconds to import, and configurables come before their bindings.
     from flood_distill.training import checkpoint_conversion, experiment  # noqa: F401
 
-    command = argv[1]
-    _require(command, ("checkpoint", "channels") if command == IMPORT else ("model_dir",))
     cli.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
     if command == IMPORT:
         print(

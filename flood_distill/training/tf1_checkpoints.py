@@ -12,6 +12,8 @@ from flood_distill.errors import UserError
 
 _INDEX = ".index"
 _DATA = ".data-00000-of-00001"
+# What tf.train.load_checkpoint and its reader raise for damaged files.
+_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 _FILE_OF_A_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 
@@ -54,7 +56,7 @@ class Reader:
         self.prefix = prefix
         try:
             self._reader = tf.train.load_checkpoint(prefix)
-        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        except _READ_ERRORS as error:
             raise self._damaged(error) from error
         self.shapes: dict[str, tuple[int, ...]] = {
             name: tuple(shape) for name, shape in sorted(self._reader.get_variable_to_shape_map().items())
@@ -70,7 +72,7 @@ class Reader:
         for name in names:
             try:
                 found[name] = self._reader.get_tensor(name)
-            except (tf.errors.OpError, RuntimeError, ValueError) as error:
+            except _READ_ERRORS as error:
                 raise self._damaged(error) from error
             if not np.all(np.isfinite(found[name])):
                 raise UserError(f"{self.prefix}: {name} holds values that are not finite; take another checkpoint")
