@@ -149,6 +149,8 @@ assert not any(name.split(".")[0] in ("flood_distill", "data_prep") for name in 
         "train Ghana_1 float32 (320, 320, 4) real",
         "train Ghana_2 float32 (320, 320, 4) real",
     ], seen.stderr
+    here = conversion.convert(HAND, tmp_path / "tiles", tmp_path / "here").path / "shards.json"
+    assert (tmp_path / "records" / HAND / "1.0.0" / "shards.json").read_text() == here.read_text()
     again = _run(["-m", "data_prep.convert"], *arguments)
     assert again.returncode == 0
     assert "already converted; --overwrite converts again" in again.stdout
