@@ -52,6 +52,7 @@ setup(
             "protobuf<5",
             "numpy<2",
         ],
+        "io_test": ["moto[server]>=5"],  # a local S3 server
         "cuda": ["tensorflow[and-cuda]>=2.17"],
         "earthengine": EARTH_ENGINE,
         "beam": ["apache-beam>=2.60"],
@@ -70,7 +71,7 @@ setup(
             ),
             *(
                 f"flood_distill_{name} = data_prep.{name}:entry_point"
-                for name in ("download", "earth_engine", "synthesize", "convert")
+                for name in ("download", "earth_engine", "synthesize", "convert", "inspect")
             ),
         ]
     },

@@ -1,0 +1,1 @@
+"""Statistics and health of converted datasets."""
