@@ -10,6 +10,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "flood_distill/__init__.py"
 
 EARTH_ENGINE = ["earthengine-api>=1.1", "shapely>=2.0"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "psutil>=5.9"]
+OPENVINO = ["openvino>=2024.4"]
+ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"]
 
 setup(
     name="flood_distill",
@@ -57,11 +59,12 @@ setup(
         "earthengine": EARTH_ENGINE,
         "beam": ["apache-beam>=2.60"],
         "sweep": ["optuna>=4"],
-        "openvino": ["openvino>=2024.4"],
+        "openvino": OPENVINO,
+        "onnx": ONNX,
         "serving": ["requests>=2.31"],
         "view": ["titiler.core>=0.18", "uvicorn>=0.30"],
         "test": TEST,
-        "dev": [*TEST, *EARTH_ENGINE, "ruff>=0.9"],
+        "dev": [*TEST, *EARTH_ENGINE, *OPENVINO, *ONNX, "ruff>=0.9"],
     },
     entry_points={
         "console_scripts": [

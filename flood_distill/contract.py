@@ -129,6 +129,17 @@ PRETRAINED_WHOLE = "whole"  # all that the network has too
 PRETRAINED_ENCODER = "encoder"  # the backbone only
 PRETRAINED_PARTS = (PRETRAINED_WHOLE, PRETRAINED_ENCODER)
 
+# --- Inference, by name ----------------------------------------------------------------------------------------------
+FLOAT32 = "float32"
+BFLOAT16 = "bfloat16"
+PRECISIONS = (FLOAT32, BFLOAT16)  # of the network inside an export; what goes in and comes out is float32
+TENSORFLOW = "tensorflow"
+OPENVINO = "openvino"
+ENGINES = (TENSORFLOW, OPENVINO)  # what runs an exported SavedModel
+SAVED_MODEL = "saved_model"
+ONNX = "onnx"
+EXPORT_FORMATS = (SAVED_MODEL, ONNX)
+
 # --- Training strategies, by name ------------------------------------------------------------------------------------
 STRATEGIES = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
 

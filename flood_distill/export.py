@@ -1,6 +1,8 @@
-r"""Exports the best weights of a model_dir as a SavedModel, ready for TensorFlow Serving.
+r"""Exports the best weights of a model_dir as a SavedModel, ready for TensorFlow Serving, or as ONNX.
 
 python -m flood_distill.export --model_dir=M --export_dir=X
+python -m flood_distill.export --model_dir=M --export_dir=X --precision=bfloat16
+python -m flood_distill.export --model_dir=M --export_dir=Y --format=onnx
 
 writes X/<version>/ with the next free version number, after the exported model has been loaded again and compared with
 the one it came from.
@@ -8,10 +10,14 @@ the one it came from.
 
 from absl import flags
 
-from flood_distill import cli
+from flood_distill import cli, contract
 
 flags.DEFINE_string("model_dir", None, "Folder of a training run; its best weights are exported.", required=True)
 flags.DEFINE_string("export_dir", None, "Folder of the model's versions.", required=True)
+flags.DEFINE_enum(
+    "precision", contract.FLOAT32, contract.PRECISIONS, "Arithmetic of the network, for processors that have it."
+)
+flags.DEFINE_enum("format", contract.SAVED_MODEL, contract.EXPORT_FORMATS, "SavedModel or ONNX (extra onnx).")
 FLAGS = flags.FLAGS
 
 
@@ -19,7 +25,9 @@ def main(_: list[str]) -> None:
     """Exports, verifies, prints where."""
     from flood_distill import export_model  # here, not above: TensorFlow takes seconds to import
 
-    exported = export_model.export(FLAGS.model_dir, FLAGS.export_dir)
+    exported = export_model.export(
+        FLAGS.model_dir, FLAGS.export_dir, precision=FLAGS.precision, export_format=FLAGS.format
+    )
     print(f"Exported to {exported}")
 
 

@@ -1,5 +1,6 @@
-"""Export as a SavedModel that needs nothing but TensorFlow: NaN in, NaN out, any height and width."""
+"""Export as a SavedModel that needs nothing but TensorFlow, or as ONNX: NaN in, NaN out, any height and width."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,35 +10,43 @@ import numpy as np
 import tensorflow as tf
 from etils import epath
 
-from flood_distill import contract, files, model_info, object_store
+from flood_distill import contract, files, inference_graph, model_info, object_store, onnx_format
 from flood_distill.errors import UserError
-from flood_distill.predictor import EXTRA_ASSETS_DIR, SAVED_MODEL_FILE, SERVING_SIGNATURE, water_probability
+from flood_distill.predictor import (
+    EXTRA_ASSETS_DIR,
+    SAVED_MODEL_FILE,
+    SERVING_SIGNATURE,
+    serving_function,
+    water_probability,
+)
 from flood_distill.training import model_files
 
 TILE_SIGNATURE = "tile_321"
 TILE_SIZE_PX = 321  # section 3.1: crops of 321 x 321
 EXAMPLE_SIGNATURE = "tf_example"
 SERIALIZED = "serialized"  # input of tf_example: string [batch]
-TOLERANCE = 1e-4  # largest difference between the exported model's probabilities and the evaluator's
+TOLERANCE = 1e-4  # largest difference between the exported model's probabilities and the evaluator's, in float32
 _VERIFIED_SIZES_PX = ((321, 321), (50, 131))
+# In words, of all pixels, allowed. In bfloat16 single pixels of random input differ by more.
+_TOLERANCES = {contract.FLOAT32: ("at most", np.max, TOLERANCE), contract.BFLOAT16: ("on average", np.mean, 0.05)}
 
 
 class FloodModel(tf.Module):
     """The network with everything around it: no data, normalisation, padding, softmax, threshold.
 
-    Of the network only the variables are attributes, so that a SavedModel holds them and the signatures but no Keras
-    layers: it is smaller, and written and loaded twice as fast.
+    A SavedModel holds the signatures and one function with the network's weights as constants, no Keras layers.
 
     Args:
         network: image -> logits [batch, height, width, 2].
-        info: its description.
+        info: its description; says the precision.
     """
 
     def __init__(self, network: keras.Model, info: model_info.ModelInfo):
         super().__init__(name="flood_model")
-        self.weights = network.variables
         self._info = info
-        self._probability_fn = functools.partial(water_probability, network, info)
+        self._probability_fn = functools.partial(
+            water_probability, inference_graph.freeze(network, info.precision), info
+        )
 
     def predict(self, **images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns water_probability and water_mask for inputs named and made as `contract.Imagery` says."""
@@ -57,47 +66,65 @@ class FloodModel(tf.Module):
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Traces the signatures: serving_default, tile_321 and tf_example."""
         specs = {
-            SERVING_SIGNATURE: self._image_specs(None),
-            TILE_SIGNATURE: self._image_specs(TILE_SIZE_PX),
+            SERVING_SIGNATURE: self.image_specs(),
+            TILE_SIGNATURE: self.image_specs(TILE_SIZE_PX),
         }
         functions = {name: tf.function(self.predict).get_concrete_function(**spec) for name, spec in specs.items()}
         serialized = tf.TensorSpec([None], tf.string, name=SERIALIZED)
         functions[EXAMPLE_SIGNATURE] = tf.function(self.predict_serialized).get_concrete_function(serialized)
         return functions
 
-    def _image_specs(self, size_px: int | None) -> dict[str, tf.TensorSpec]:
+    def image_specs(self, size_px: int | None = None) -> dict[str, tf.TensorSpec]:
+        """Returns the inputs of `predict` by name; of any size by default."""
         return {
             name: tf.TensorSpec([None, size_px, size_px, len(bands)], tf.float32, name=name)
             for name, bands in _input_bands(self._info).items()
         }
 
 
-def export(model_dir: str, export_dir: str) -> str:
+def export(
+    model_dir: str,
+    export_dir: str,
+    *,
+    precision: str = contract.FLOAT32,
+    export_format: str = contract.SAVED_MODEL,
+) -> str:
     """Exports the best weights of a model_dir as the next version under `export_dir`.
 
     The version appears under its name only after it has been loaded again and gives the probabilities of the network
-    it came from to 1e-4. Its model.json lies in assets.extra.
+    it came from, in float32 to 1e-4. Its model.json lies in assets.extra.
 
     Args:
         model_dir: folder of a training run.
         export_dir: folder of the model's versions: 1, 2, ...
+        precision: arithmetic of the network: ``float32``, or ``bfloat16`` for processors that have it.
+        export_format: ``saved_model``, or ``onnx`` for a file model.onnx in place of the SavedModel, float32 only.
 
     Returns:
         The path of the new version.
 
     Raises:
-        UserError: if there are no best weights, or the exported model differs.
+        UserError: if there are no best weights, the exported model differs, or the versions there are not of this
+            format.
     """
+    if export_format == contract.ONNX:
+        _check_onnx(precision)
     object_store.connect(model_dir, export_dir)
     network, info = model_files.load_best(model_dir)
+    info = dataclasses.replace(info, precision=precision)
+    save_fn, last = {contract.SAVED_MODEL: (save, SAVED_MODEL_FILE), contract.ONNX: (save_onnx, onnx_format.ONNX_FILE)}[
+        export_format
+    ]
     root = epath.Path(export_dir)
     files.make_folder(root)
+    _check_versions(root, last)
     with files.partial(root / "version") as temporary:
-        save(network, info, temporary)
+        save_fn(network, info, temporary)
         difference = verify(network, info, temporary)
-        target = root / str(next_version(root))
-        files.publish(temporary, target, last=SAVED_MODEL_FILE)
-    print(f"Loaded again and compared: probabilities differ by at most {difference:.1e} (allowed {TOLERANCE:g})")
+        target = root / str(next_version(root, last))
+        files.publish(temporary, target, last=last)
+    words, _, allowed = _TOLERANCES[precision]
+    print(f"Loaded again and compared: probabilities differ {words} by {difference:.1e} (allowed {allowed:g})")
     return str(target)
 
 
@@ -105,9 +132,14 @@ def save(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> None
     """Writes the SavedModel and, in assets.extra, its model.json."""
     model = FloodModel(network, info)
     tf.saved_model.save(model, str(folder), signatures=model.signatures())
-    extra = folder / EXTRA_ASSETS_DIR
-    extra.mkdir()
-    model_info.write(info, extra)
+    _write_info(info, folder)
+
+
+def save_onnx(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> None:
+    """Writes model.onnx and, in assets.extra, its model.json."""
+    model = FloodModel(network, info)
+    onnx_format.save(model.predict, model.image_specs(), folder)
+    _write_info(info, folder)
 
 
 def decode_records(serialized: tf.Tensor, info: model_info.ModelInfo) -> dict[str, tf.Tensor]:
@@ -137,40 +169,75 @@ def decode_records(serialized: tf.Tensor, info: model_info.ModelInfo) -> dict[st
     }
 
 
-def next_version(export_dir: epath.Path) -> int:
+def next_version(export_dir: epath.Path, last: str = SAVED_MODEL_FILE) -> int:
     """Returns one more than the highest version in a folder, 1 in an empty one.
 
-    In an object store a version counts when it is whole: what a killed export left is replaced.
+    In an object store a version counts when it is whole, with its file `last`: what a killed export left is replaced.
     """
     versions = [child for child in object_store.children(export_dir) if child.name.isdigit()]
     if object_store.is_remote(export_dir):
-        versions = [child for child in versions if (child / SAVED_MODEL_FILE).exists()]
+        versions = [child for child in versions if (child / last).exists()]
     return max((int(child.name) for child in versions), default=0) + 1
 
 
 def verify(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> float:
-    """Compares a SavedModel with the network it came from on random input with no-data in it.
+    """Compares an exported model with the network it came from on random input with no-data in it.
 
     Returns:
-        The largest difference between their probabilities.
+        The largest difference between their probabilities; the mean one in bfloat16.
 
     Raises:
-        UserError: if it is above 1e-4, or no-data differs anywhere.
+        UserError: if it is above 1e-4, 0.05 in bfloat16, or no-data differs anywhere.
     """
-    serve = tf.saved_model.load(str(folder)).signatures[SERVING_SIGNATURE]
-    differences = []
-    for seed, size_px in enumerate(_VERIFIED_SIZES_PX):
-        inputs = _random_inputs(seed, size_px, info)
-        expected = water_probability(network, info, *inputs.values(), *[None] * (2 - len(inputs))).numpy()
-        actual = serve(**inputs)
-        probability, mask = actual[contract.WATER_PROBABILITY].numpy(), actual[contract.WATER_MASK].numpy()
-        nodata = np.isnan(inputs[info.imagery.s1_input].numpy()).any(axis=-1)
-        if not all(np.array_equal(nodata, other) for other in (np.isnan(probability), mask == contract.MASK_NODATA)):
-            raise UserError(f"{folder}: the exported model does not keep no-data; nothing was exported")
-        differences.append(float(np.nanmax(np.abs(probability - expected))))
-    if not max(differences) <= TOLERANCE:
-        raise UserError(f"{folder}: the exported model differs by {max(differences):g}; nothing was exported")
-    return max(differences)
+    is_onnx = (folder / onnx_format.ONNX_FILE).exists()
+    serve = onnx_format.serving_function(folder) if is_onnx else serving_function(folder)
+    _, reduce, allowed = _TOLERANCES[info.precision]
+    difference = max(
+        reduce(_differences(network, info, serve, _random_inputs(seed, size_px, info), folder))
+        for seed, size_px in enumerate(_VERIFIED_SIZES_PX)
+    )
+    if not difference <= allowed:
+        raise UserError(f"{folder}: the exported model differs by {difference:g}; nothing was exported")
+    return float(difference)
+
+
+def _differences(
+    network: keras.Model, info: model_info.ModelInfo, serve, inputs: dict[str, np.ndarray], folder: Path
+) -> np.ndarray:
+    """Returns how much the probabilities of valid pixels differ, float32 [pixels]."""
+    images = [tf.constant(image) for image in inputs.values()]
+    expected = water_probability(
+        functools.partial(network, training=False), info, *images, *[None] * (2 - len(images))
+    ).numpy()
+    actual = serve(**inputs)
+    probability, mask = (np.asarray(actual[name]) for name in (contract.WATER_PROBABILITY, contract.WATER_MASK))
+    nodata = np.isnan(inputs[info.imagery.s1_input]).any(axis=-1)
+    if not all(np.array_equal(nodata, other) for other in (np.isnan(probability), mask == contract.MASK_NODATA)):
+        raise UserError(f"{folder}: the exported model does not keep no-data; nothing was exported")
+    return np.abs(probability - expected)[~nodata]
+
+
+def _check_onnx(precision: str) -> None:
+    """Raises UserError where ONNX cannot be written."""
+    if precision != contract.FLOAT32:
+        raise UserError(f"--precision={precision}: onnxruntime has no such convolution on CPUs; ONNX is float32 only")
+    onnx_format.check_installed()
+
+
+def _check_versions(export_dir: epath.Path, last: str) -> None:
+    """Raises UserError if a folder holds versions of the other format: TensorFlow Serving takes the highest number."""
+    for child in object_store.children(export_dir):
+        others = [
+            name for name in (SAVED_MODEL_FILE, onnx_format.ONNX_FILE) if name != last and (child / name).exists()
+        ]
+        if others:
+            raise UserError(f"{child} holds {others[0]}: give each format an --export_dir of its own")
+
+
+def _write_info(info: model_info.ModelInfo, folder: Path) -> None:
+    extra = folder / EXTRA_ASSETS_DIR
+    extra.mkdir()
+    model_info.write(info, extra)
 
 
 def _input_bands(info: model_info.ModelInfo) -> dict[str, tuple[contract.Band, ...]]:
@@ -180,7 +247,7 @@ def _input_bands(info: model_info.ModelInfo) -> dict[str, tuple[contract.Band, .
     return {imagery.s1_input: imagery.s1_bands} | s2
 
 
-def _random_inputs(seed: int, size_px: tuple[int, int], info: model_info.ModelInfo) -> dict[str, tf.Tensor]:
+def _random_inputs(seed: int, size_px: tuple[int, int], info: model_info.ModelInfo) -> dict[str, np.ndarray]:
     """Returns two random images a little beyond the bands' limits, with a rim and scattered pixels of no-data."""
     generator = np.random.default_rng(seed)
     images = {
@@ -192,7 +259,7 @@ def _random_inputs(seed: int, size_px: tuple[int, int], info: model_info.ModelIn
     s1[generator.random(s1.shape) < 0.01] = np.nan
     if s2 is not None:
         s2[:, -3:] = contract.S2_NODATA
-    return {name: tf.constant(image) for name, image in images.items()}
+    return images
 
 
 def _beyond_limits(bands: Sequence[contract.Band]) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ class ModelInfo:
         bands: the input bands in channel order, with the limits of their normalisation.
         fill_value: value of invalid pixels after normalisation.
         threshold: a pixel is water where its probability is at least this.
+        precision: arithmetic of the network: ``float32``, or ``bfloat16`` in an export made so.
         train_datasets: datasets that the weights were trained on.
         dataset: dataset whose validation split chose the weights.
         source: ``real`` or ``synthetic``: what the datasets hold.
@@ -47,6 +48,7 @@ class ModelInfo:
     bands: list[dict] = dataclasses.field(default_factory=list)
     fill_value: float = contract.FILL_VALUE
     threshold: float = contract.WATER_THRESHOLD
+    precision: str = contract.FLOAT32
 
     def __post_init__(self) -> None:
         if not self.bands:

@@ -1,14 +1,15 @@
 """One face for everything that maps radar to water: Otsu's threshold, a model_dir, an exported SavedModel."""
 
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
-import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from etils import epath
 
-from flood_distill import contract, model_info, normalization, object_store, otsu, sizes
+from flood_distill import contract, model_info, normalization, object_store, openvino_engine, otsu, sizes
 from flood_distill.errors import UserError
 from flood_distill.training import model_files
 
@@ -80,10 +81,12 @@ class NetworkPredictor:
     Args:
         model: the path it came from.
         info: its description.
-        predict_fn: (s1, s2) -> water_probability, as `water_probability` says.
+        predict_fn: (s1, s2), float32 -> water_probability, all as `water_probability` says.
     """
 
-    def __init__(self, model: str, info: model_info.ModelInfo, predict_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]):
+    def __init__(
+        self, model: str, info: model_info.ModelInfo, predict_fn: Callable[[np.ndarray, np.ndarray], npt.ArrayLike]
+    ):
         self.model = model
         self.name = info.name
         self.inputs = info.inputs
@@ -97,26 +100,29 @@ class NetworkPredictor:
     def __call__(self, s1: np.ndarray, s2: np.ndarray | None = None) -> np.ndarray:
         if s2 is None:
             s2 = np.zeros((*s1.shape[:-1], len(self.imagery.s2_bands)), np.float32)
-        return self._predict_fn(tf.constant(s1, tf.float32), tf.constant(s2.astype(np.float32))).numpy()
+        return np.asarray(self._predict_fn(s1.astype(np.float32), s2.astype(np.float32)))
 
 
-def load_predictor(model: str, dataset: str = contract.HAND) -> Predictor:
+def load_predictor(model: str, dataset: str = contract.HAND, engine: str = contract.TENSORFLOW) -> Predictor:
     """Loads what `--model` names.
 
     Args:
         model: ``otsu``, a model_dir (its best weights), or an exported SavedModel: the folder that holds
             ``saved_model.pb`` or the folder of its versions, of which the highest is taken.
         dataset: whose images Otsu's threshold is to be taken of; networks know their own.
+        engine: what runs the network: ``tensorflow``, or ``openvino``, which takes exported SavedModels only.
 
     Raises:
-        UserError: for a path that is none of these.
+        UserError: for a path that is none of these, or one that the engine does not take.
     """
+    object_store.connect(model)
+    saved_model = None if model == OTSU else find_saved_model(epath.Path(model))
+    if saved_model:
+        return _load_saved_model(model, saved_model, engine)
+    if engine != contract.TENSORFLOW:
+        raise UserError(f"--engine={engine}: --model={model} is no exported SavedModel; flood_distill.export makes one")
     if model == OTSU:
         return OtsuPredictor(contract.imagery(dataset))
-    object_store.connect(model)
-    saved_model = find_saved_model(epath.Path(model))
-    if saved_model:
-        return _load_saved_model(model, saved_model)
     if (epath.Path(model) / contract.MODEL_JSON).exists():
         return _load_model_dir(model)
     raise UserError(
@@ -132,14 +138,16 @@ def water_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(np.isnan(probability), np.uint8(contract.MASK_NODATA), water)
 
 
-def water_probability(model: keras.Model, info: model_info.ModelInfo, s1: tf.Tensor, s2: tf.Tensor | None) -> tf.Tensor:
+def water_probability(
+    logits_fn: Callable[[tf.Tensor], tf.Tensor], info: model_info.ModelInfo, s1: tf.Tensor, s2: tf.Tensor | None
+) -> tf.Tensor:
     """Returns the probability of water: the one graph behind evaluation, prediction and export.
 
     Invalid pixels get the fill value, the image is padded with invalid pixels to k * output_stride + 1 (at least 33),
     and what was padded is cut off again.
 
     Args:
-        model: image -> logits [batch, height, width, 2].
+        logits_fn: a network for inference: image -> logits [batch, height, width, 2].
         info: its description: bands, output stride.
         s1: float32 [batch, height, width, bands], for Sentinel VV and VH in dB, NaN = no data.
         s2: float32 [batch, height, width, bands], for Sentinel reflectance x 10000, 0 in all bands of a date or NaN in
@@ -152,7 +160,7 @@ def water_probability(model: keras.Model, info: model_info.ModelInfo, s1: tf.Ten
     padded_s1 = _pad(s1, info.output_stride, contract.S1_NODATA)
     padded_s2 = None if s2 is None else _pad(s2, info.output_stride, contract.S2_NODATA)
     image = normalization.network_input(info.inputs, padded_s1, padded_s2, info.imagery)
-    logits = tf.cast(model(image, training=False), tf.float32)
+    logits = tf.cast(logits_fn(image), tf.float32)
     probability = tf.nn.softmax(logits)[:, :height, :width, contract.WATER]
     return tf.where(normalization.s1_valid(s1), probability, tf.constant(np.nan, tf.float32))
 
@@ -187,7 +195,7 @@ def _load_model_dir(model: str) -> NetworkPredictor:
         ]
     )
     def predict(s1: tf.Tensor, s2: tf.Tensor) -> tf.Tensor:
-        return water_probability(network, info, s1, s2)
+        return water_probability(functools.partial(network, training=False), info, s1, s2)
 
     return NetworkPredictor(model, info, predict)
 
@@ -202,21 +210,31 @@ def find_saved_model(path: epath.Path) -> epath.Path | None:
     return max(versions, key=lambda child: int(child.name), default=None)
 
 
-def _load_saved_model(model: str, folder: epath.Path) -> NetworkPredictor:
+def _load_saved_model(model: str, folder: epath.Path, engine: str) -> NetworkPredictor:
     if not (folder / EXTRA_ASSETS_DIR / contract.MODEL_JSON).exists():
         raise UserError(
             f"--model={model}: a SavedModel without {EXTRA_ASSETS_DIR}/{contract.MODEL_JSON}, so not one of ours; "
             f"export it with flood_distill.export"
         )
     info = model_info.read(folder / EXTRA_ASSETS_DIR)
-    loaded = tf.saved_model.load(str(folder))
-    serve = loaded.signatures[SERVING_SIGNATURE]
+    serve = openvino_engine.load(folder, info) if engine == contract.OPENVINO else serving_function(folder)
 
-    def predict(s1: tf.Tensor, s2: tf.Tensor) -> tf.Tensor:
+    def predict(s1: np.ndarray, s2: np.ndarray) -> npt.ArrayLike:
         inputs = {info.imagery.s1_input: s1}
         if info.inputs == contract.INPUT_S1_S2:
             inputs[info.imagery.s2_input] = s2
         return serve(**inputs)[contract.WATER_PROBABILITY]
 
-    predict.saved_model = loaded  # the signature holds its variables weakly
     return NetworkPredictor(model, info, predict)
+
+
+def serving_function(folder: epath.PathLike) -> Callable[..., dict[str, tf.Tensor]]:
+    """Returns what a SavedModel serves: inputs by name -> outputs by name, as `contract` names them."""
+    loaded = tf.saved_model.load(str(folder))
+    signature = loaded.signatures[SERVING_SIGNATURE]
+
+    def serve(**images: npt.ArrayLike) -> dict[str, tf.Tensor]:
+        return signature(**{name: tf.constant(image) for name, image in images.items()})
+
+    serve.saved_model = loaded  # a signature holds variables, which older exports have, weakly
+    return serve

@@ -6,4 +6,4 @@ def padded_size_px(size_px: int, output_stride: int) -> int:
 
     At these sizes align-corners resizing maps grid points onto grid points (tensorflow/models issue 3886).
     """
-    return -(-(size_px - 1) // output_stride) * output_stride + 1
+    return (size_px + output_stride - 2) // output_stride * output_stride + 1

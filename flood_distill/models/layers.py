@@ -205,9 +205,11 @@ class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         rows, columns = (slice(None) if reach else slice(1, 2) for reach in reaches)
         rates = tuple(rate if reach else 1 for rate, reach in zip(self.dilation_rate, reaches, strict=True))
         kernel = self.kernel[rows, columns]
-        if not any(reaches):
-            return inputs * kernel[0, 0, :, 0]
-        return ops.depthwise_conv(inputs, kernel, padding="same", dilation_rate=rates)
+        if any(reaches):
+            outputs = ops.depthwise_conv(inputs, kernel, padding="same", dilation_rate=rates)
+        else:
+            outputs = inputs * kernel[0, 0, :, 0]
+        return outputs + self.bias if self.use_bias else outputs
 
 
 class AlignedResize(keras.layers.Layer):

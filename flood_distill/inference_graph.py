@@ -1,0 +1,34 @@
+"""The network as an export holds it: batch norms folded, weights as constants, nothing left of training."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from flood_distill import contract
+from flood_distill.models import folding
+
+
+def freeze(network: keras.Model, precision: str = contract.FLOAT32) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Folds a network and makes constants of its weights.
+
+    TensorFlow then fuses convolution, bias and ReLU and keeps the kernels in the layout that its convolutions want.
+    All callers share one function, so a SavedModel with three signatures holds the weights once.
+
+    Args:
+        network: image -> logits; stays as it is.
+        precision: ``float32`` or ``bfloat16``: of weights and arithmetic up to the logits.
+
+    Returns:
+        A tf.function: image float32 [batch, height, width, channels] of any size -> float32 logits [batch, height,
+        width, classes]. It has no variables.
+    """
+    folded = folding.fold_batch_norms(network, precision)
+    weights = [keras.ops.convert_to_numpy(variable) for variable in folded.non_trainable_variables]
+    specification = tf.TensorSpec([None, None, None, folded.input_shape[-1]], tf.float32)
+
+    @tf.function(input_signature=[specification])
+    def logits(image: tf.Tensor) -> tf.Tensor:
+        return folded.stateless_call([], [tf.constant(weight) for weight in weights], image, training=False)[0]
+
+    return logits
