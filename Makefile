@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+# An environment of its own for object stores, with the oldest TensorFlow that the package runs on.
+VENV_IO := .venv-io
+INSTALLED_IO := $(VENV_IO)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test test_io lint clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m flood_distill.reproduce --gin_file=demo.gin --work_dir=runs/demo
@@ -13,6 +16,10 @@ test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10
+
+test_io: $(INSTALLED_IO)
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_IO)/bin/python -m pytest -n 2 --dist loadfile --durations=10 \
+		tests/io tests/export_test.py tests/object_store_test.py tests/records_test.py tests/trainer_test.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check --fix .
@@ -24,5 +31,11 @@ $(INSTALLED): setup.py pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+$(INSTALLED_IO): setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV_IO)
+	$(VENV_IO)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV_IO)/bin/python -m pip install --quiet --editable '.[io,io_test,test]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(VENV_IO) runs build *.egg-info

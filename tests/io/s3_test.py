@@ -66,7 +66,6 @@ class Store:
 
         self.environment = os.environ | {
             "S3_ENDPOINT": f"http://127.0.0.1:{port}",
-            "S3_USE_HTTPS": "0",
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_REGION": "us-east-1",
