@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from skimage import measure
 
 from flood_distill import contract
 
@@ -12,6 +13,7 @@ MAX_LISTED = 200  # tiles named for a fault; all are counted
 _NO_DATA = 0  # in place of a hash: nothing that could be compared
 _LABEL_VALUES = (contract.IGNORE_LABEL, contract.DRY, contract.WATER)
 _DECIBEL = "dB"
+_FLAT_PX = 1000  # speckle leaves no radar image flat; the largest flat piece of OMBRIA's valid ground has 146
 
 
 class Faults:
@@ -80,8 +82,17 @@ def _image_faults(
         yield f"{feature} lacks one band where another has data"
     if len(values) > 1 and (values == values[0]).all():
         yield f"{feature} holds one value only"
+    if feature in (contract.S1, contract.S1_BEFORE) and _largest_flat_px(image[..., 0]) >= _FLAT_PX:
+        yield f"{feature} holds one value over {_FLAT_PX} connected pixels or more: perhaps no data that is not marked"
     if bands[0].unit == _DECIBEL and np.median(values) > 0:
         yield f"{feature} has a median above 0 dB, as of linear power"
+
+
+def _largest_flat_px(band: np.ndarray) -> int:
+    """Size of the largest piece of a band where all pixels equal their neighbours to the right and below."""
+    first = band[:-1, :-1]
+    flat = (first == band[1:, :-1]) & (first == band[:-1, 1:]) & (first == band[1:, 1:])
+    return int(np.bincount(measure.label(flat, connectivity=1).ravel())[1:].max(initial=0))
 
 
 class Images:

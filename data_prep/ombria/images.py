@@ -14,10 +14,14 @@ from data_prep import tiles
 from data_prep.tiles import Chip, Fault, LayerSpec, Tile
 from flood_distill import contract
 
-SATURATED = 255  # of Sentinel-1: no data where connected to the border, else a bright target
-# Bright targets that touch the border have at most 4 pixels in the published images, swath edges at least 50.
-MIN_EDGE_PX = 10
-MASK_VALUES = {0: contract.DRY, 255: contract.WATER}
+# What lies beyond the swath is filled with one value, mostly 255. In the published images pieces of 255 at the border
+# have at most 4 pixels (bright targets) or at least 50; pieces of another value at most 146 or at least 2754.
+SATURATED = 255
+MIN_SATURATED_PX = 10
+MIN_FILL_PX = 1000
+DARKEST = 0  # calm water below the publisher's scale makes large pieces too: data
+FLOOD = 255
+MASK_VALUES = (0, FLOOD)
 NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # transform of an image without a place: pixels
 
 
@@ -57,7 +61,8 @@ def read_or_faults(chip: Chip, specs: Sequence[LayerSpec]) -> Tile | list[Fault]
 def backscatter(pixels: np.ndarray) -> np.ndarray:
     """Returns Sentinel-1 with its unmarked no-data marked.
 
-    No data are the pixels of 255 that are connected to the border, side by side, in pieces of at least `MIN_EDGE_PX`.
+    No data are pieces of one value, connected side by side, that touch the border: of 255 with at least
+    `MIN_SATURATED_PX` pixels, of any other value but 0 with at least `MIN_FILL_PX`.
 
     Args:
         pixels: uint8 [height, width].
@@ -65,11 +70,12 @@ def backscatter(pixels: np.ndarray) -> np.ndarray:
     Returns:
         float32 [height, width, 1], 0..255, NaN = no data.
     """
-    pieces = measure.label(pixels == SATURATED, connectivity=1)
-    border = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
+    pieces = measure.label(pixels, connectivity=1, background=DARKEST)
     sizes_px = np.bincount(pieces.ravel())
-    edges = [piece for piece in border if piece and sizes_px[piece] >= MIN_EDGE_PX]
-    marked = np.where(np.isin(pieces, edges), contract.S1_NODATA, pixels)
+    least_px = np.where(pixels == SATURATED, MIN_SATURATED_PX, MIN_FILL_PX)
+    large = (pieces > 0) & (sizes_px[pieces] >= least_px)
+    border = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
+    marked = np.where(large & np.isin(pieces, border), contract.S1_NODATA, pixels)
     return marked.astype(contract.S1_DTYPE)[..., np.newaxis]
 
 
@@ -81,7 +87,7 @@ def flood(pixels: np.ndarray) -> np.ndarray:
     """
     if strange := sorted(set(np.unique(pixels).tolist()) - set(MASK_VALUES)):
         raise ValueError(f"holds the values {strange[:5]}, only {list(MASK_VALUES)} are masks")
-    return (pixels == SATURATED).astype(contract.LABEL_DTYPE)
+    return (pixels == FLOOD).astype(contract.LABEL_DTYPE)
 
 
 def color(pixels: np.ndarray) -> np.ndarray:
