@@ -27,7 +27,7 @@ class ModelInfo:
         dataset: dataset whose validation split chose the weights.
         source: ``real`` or ``synthetic``: what the datasets hold.
         teacher: name of the teacher's experiment and its model_dir's last part, or empty.
-        pretrained: last two parts of the checkpoint's path that training started from, or empty.
+        pretrained: last two parts of the path of the checkpoint or model_dir that training started from, or empty.
         seed: the run's seed.
         step: training step of the best weights; 0 before the first validation.
         iou: pooled water IoU of the best weights on the validation split, in [0, 1].

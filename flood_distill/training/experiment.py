@@ -15,7 +15,16 @@ from tqdm import tqdm
 from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes, statistics
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
-from flood_distill.training import model_files, network, objectives, optimization, pretrained, run_log, strategies
+from flood_distill.training import (
+    model_files,
+    network,
+    objectives,
+    optimization,
+    pretrained,
+    run_log,
+    strategies,
+    warm_start,
+)
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.precise_batch_norm import PreciseBatchNorm
 from flood_distill.training.trainer import L2, LOSS, Trainer
@@ -53,6 +62,7 @@ def train(
     validate_every: int = 500,
     checkpoint_every: int = 500,
     max_checkpoints: int = 3,
+    initial_weights: str = warm_start.SCRATCH,
     pretrained_checkpoint: str = "",
     pretrained_part: str = contract.PRETRAINED_WHOLE,
     precise_batch_norm_batches: int = 0,
@@ -83,6 +93,8 @@ def train(
         validate_every: steps between two validations; the last step always has one.
         checkpoint_every: steps between two checkpoints; the last step always has one.
         max_checkpoints: number of latest checkpoints to keep.
+        initial_weights: ``scratch``, ``teacher`` (a student starts as its teacher without the bands it does not see) or
+            the model_dir of another run.
         pretrained_checkpoint: TF1 checkpoint of DeepLab on Xception-65 to start from, such as ``DIR/model.ckpt``; the
             network then scales its input to the range that those weights expect. Empty starts from scratch.
         pretrained_part: ``whole``, or ``encoder`` to leave out the checkpoint's head.
@@ -97,6 +109,9 @@ def train(
     object_store.connect(model_dir)
     distribution = strategies.make_strategy(strategy, tpu)
     _check_settings(distribution, task, inputs, batch_size, teacher_model_dir)
+    start = warm_start.source(initial_weights, teacher_model_dir)
+    if start and pretrained_checkpoint:
+        raise UserError("train.initial_weights and train.pretrained_checkpoint: give one of them")
     sources = [records.load(data_dir, dataset) for dataset in datasets]
     validation = records.load(data_dir, validation_dataset)
     imagery = records.common_imagery([*sources, validation])
@@ -111,7 +126,7 @@ def train(
         train_datasets=list(datasets),
         dataset=validation_dataset,
         source=_source_of([*sources, validation]),
-        pretrained="/".join(epath.Path(pretrained_checkpoint).parts[-2:]),
+        pretrained="/".join(epath.Path(start or pretrained_checkpoint).parts[-2:]),
         seed=seed,
     )
 
@@ -123,13 +138,15 @@ def train(
         objective = _objective(task, teacher_model_dir, info)
     trainer = Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, seed, jit_compile)
 
-    # 3. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) pretrained
-    # weights; (3) scratch, the weights drawn above.
+    # 3. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the weights of
+    # another run or of a public checkpoint; (3) scratch, the weights drawn above.
     files.make_folder(model_dir)
     state = RunState(trainer, model_dir, info, max_checkpoints)
     step = state.restore()
     if step == 0:
-        if pretrained_checkpoint:
+        if start:
+            tqdm.write(warm_start.load(model, info, start))
+        elif pretrained_checkpoint:
             tqdm.write(str(pretrained.load(model, pretrained_checkpoint, pretrained_part)))
         model_info.write(info, model_dir)
         files.write_text(epath.Path(model_dir) / contract.CONFIG_GIN, gin.config_str())
