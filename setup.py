@@ -36,6 +36,7 @@ setup(
         "keras>=3.8",
         "matplotlib>=3.8",
         "numpy>=1.26",
+        "pillow>=10",
         "rasterio>=1.3.9",
         "requests>=2.31",
         "scikit-image>=0.22",

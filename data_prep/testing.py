@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from data_prep.external import layout as external
+from data_prep.ombria import layout as ombria
 from data_prep.sen1floods11 import layout as sen1floods11
 from data_prep.tiles import LayerSpec
 from flood_distill import contract
@@ -88,6 +90,39 @@ def write_splits(root: Path, splits: Mapping[str, Iterable[str]]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"{chip_id}_S1Hand.tif,{chip_id}_LabelHand.tif\r\n" for chip_id in splits.get(split, ())]
         path.write_text("".join(lines), newline="")
+
+
+def write_ombria_tuple(
+    root: Path, folder: str, number: int, arrays: Mapping[str, np.ndarray] | None = None, without: Iterable[str] = ()
+) -> dict[str, Path]:
+    """Writes an OMBRIA tuple, flooded in the upper half; `arrays` and `without` by feature.
+
+    Returns:
+        The files by feature.
+    """
+    written = {}
+    for spec in ombria.AFTER_LAYERS + ombria.BEFORE_LAYERS:
+        if spec.feature in without:
+            continue
+        path = ombria.path(root, folder, spec.layer.name, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        array = (arrays or {}).get(spec.feature)
+        Image.fromarray(ombria_array(spec) if array is None else array).save(path)
+        written[spec.feature] = path
+    return written
+
+
+def ombria_array(spec: LayerSpec) -> np.ndarray:
+    """Returns a layer of OMBRIA: radar 30 to 79 where flooded, 150 to 199 elsewhere and before; one colour a date."""
+    rows, columns = np.mgrid[: ombria.SIZE[0], : ombria.SIZE[1]]
+    flooded = rows < ombria.SIZE[0] // 2
+    if spec.feature == contract.LABEL:
+        return np.where(flooded, 255, 0).astype(np.uint8)
+    if spec.feature in (contract.S1, contract.S1_BEFORE):
+        texture = (rows + 3 * columns) % 50
+        return (np.where(flooded & (spec.feature == contract.S1), 30, 150) + texture).astype(np.uint8)
+    color = (40, 60, 80) if spec.feature == contract.S2 else (90, 70, 50)
+    return np.broadcast_to(np.array(color, np.uint8), (*ombria.SIZE, 3)).copy()
 
 
 def mark_synthetic(folder: Path) -> None:
