@@ -8,7 +8,7 @@ import tensorflow as tf
 from flood_distill.models import layers, xception
 
 SMALL = {"width_multiplier": 0.125, "num_middle_units": 2, "seed": 3}
-MODULE = "xception_65.{}.xception_module.separable_conv{}_{}"
+MODULE = "xception_65-{}-xception_module-separable_conv{}_{}"
 
 
 def _backbone(size=None, channels=2, **settings) -> keras.Model:
@@ -80,20 +80,20 @@ def test_stride_and_rate_of_every_block(output_stride, block3, middle, exit1, ex
         layer = model.get_layer(MODULE.format(unit, number, "depthwise"))
         return layer.strides[0], layer.dilation_rate[0]
 
-    assert [placed("entry_flow.block1.unit_1", number) for number in (1, 2, 3)] == [(1, 1), (1, 1), (2, 1)]
-    assert placed("entry_flow.block3.unit_1", 3) == block3
-    assert placed("middle_flow.block1.unit_2", 3) == (1, middle)
-    assert placed("exit_flow.block1.unit_1", 3) == exit1
-    assert [placed("exit_flow.block2.unit_1", number) for number in (1, 2, 3)] == [(1, exit2)] * 3
+    assert [placed("entry_flow-block1-unit_1", number) for number in (1, 2, 3)] == [(1, 1), (1, 1), (2, 1)]
+    assert placed("entry_flow-block3-unit_1", 3) == block3
+    assert placed("middle_flow-block1-unit_2", 3) == (1, middle)
+    assert placed("exit_flow-block1-unit_1", 3) == exit1
+    assert [placed("exit_flow-block2-unit_1", number) for number in (1, 2, 3)] == [(1, exit2)] * 3
 
 
 def test_multi_grid_scales_the_rates_of_the_last_block_only():
     model = _backbone(multi_grid=(1, 2, 4))
     rates = [
-        model.get_layer(MODULE.format("exit_flow.block2.unit_1", n, "depthwise")).dilation_rate[0] for n in (1, 2, 3)
+        model.get_layer(MODULE.format("exit_flow-block2-unit_1", n, "depthwise")).dilation_rate[0] for n in (1, 2, 3)
     ]
     assert rates == [2 * 1, 2 * 2, 2 * 4]
-    assert model.get_layer(MODULE.format("exit_flow.block1.unit_1", 3, "depthwise")).dilation_rate[0] == 1
+    assert model.get_layer(MODULE.format("exit_flow-block1-unit_1", 3, "depthwise")).dilation_rate[0] == 1
 
 
 # --- Properties of the features; that they equal the reference's is tested in reference_test.py -----------------------
@@ -123,14 +123,14 @@ def test_taps_are_batch_norm_outputs_before_relu_and_features_come_after_it():
         assert (outputs[f"tap{stride}"] > 0).mean() > 0.1
     assert outputs["features"].min() == 0.0
     source = model.output["tap4"]._keras_history.operation.name
-    assert source == "xception_65.entry_flow.block2.unit_1.xception_module.separable_conv2_pointwise.BatchNorm"
+    assert source == "xception_65-entry_flow-block2-unit_1-xception_module-separable_conv2_pointwise-BatchNorm"
 
 
 def test_rectifying_the_taps_in_place_does_not_reach_the_network():
     """The shortcut takes the raw input of its module, not the rectified one."""
     model = _backbone(65)
-    shortcut = model.get_layer("xception_65.entry_flow.block2.unit_1.xception_module.shortcut")
-    assert shortcut.input._keras_history.operation.name == "xception_65.entry_flow.block1.unit_1.xception_module.add"
+    shortcut = model.get_layer("xception_65-entry_flow-block2-unit_1-xception_module-shortcut")
+    assert shortcut.input._keras_history.operation.name == "xception_65-entry_flow-block1-unit_1-xception_module-add"
 
 
 # --- Padding and atrous taps -----------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_width_multiplier_rounds_to_multiples_of_eight(width, expected):
 def test_initial_kernels_have_the_reference_spread():
     model = _backbone(width_multiplier=0.5)
     for kind in ("depthwise", "pointwise"):
-        kernel = model.get_layer(MODULE.format("middle_flow.block1.unit_1", 2, kind)).kernel.numpy()
+        kernel = model.get_layer(MODULE.format("middle_flow-block1-unit_1", 2, kind)).kernel.numpy()
         # A normal distribution cut at two standard deviations keeps 0.88 of its spread.
         assert kernel.std() == pytest.approx(0.88 * 0.09, rel=0.03)
         assert abs(kernel).max() <= 2 * 0.09

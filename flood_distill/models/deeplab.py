@@ -150,16 +150,16 @@ def _aspp(
 ) -> keras.KerasTensor:
     """Atrous spatial pyramid pooling: image pooling, 1x1 and three atrous branches, then one 1x1 projection."""
     if image_pooling_size is None:
-        pooling = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling.mean")
+        pooling = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling-mean")
     else:
-        pooling = keras.layers.AveragePooling2D(image_pooling_size, 1, padding="same", name="image_pooling.mean")
+        pooling = keras.layers.AveragePooling2D(image_pooling_size, 1, padding="same", name="image_pooling-mean")
     pooled = pooling(features)
     pooled = conv(pooled, channels, "image_pooling")
-    branches = [layers.AlignedResize(name="image_pooling.resize")(pooled, features)]
+    branches = [layers.AlignedResize(name="image_pooling-resize")(pooled, features)]
     branches.append(conv(features, channels, "aspp0"))
     for number, rate in enumerate(rates, start=1):
         branches.append(separable(features, channels, f"aspp{number}", rate=rate))
-    return conv(keras.layers.Concatenate(name="aspp.concat")(branches), channels, "concat_projection")
+    return conv(keras.layers.Concatenate(name="aspp-concat")(branches), channels, "concat_projection")
 
 
 def _decoder_stage(
@@ -169,8 +169,8 @@ def _decoder_stage(
     head_channels, skip_channels = channels
     suffix = f"_{stage}" if stage else ""
     skip = conv(tap, skip_channels, f"decoder/feature_projection0{suffix}")
-    hidden = layers.AlignedResize(name=f"decoder.resize{suffix}")(hidden, skip)
-    hidden = keras.layers.Concatenate(name=f"decoder.concat{suffix}")([hidden, skip])
+    hidden = layers.AlignedResize(name=f"decoder-resize{suffix}")(hidden, skip)
+    hidden = keras.layers.Concatenate(name=f"decoder-concat{suffix}")([hidden, skip])
     for number in (0, 1):
         hidden = separable(hidden, head_channels, f"decoder/decoder_conv{number}{suffix}")
     return hidden
@@ -185,4 +185,4 @@ def _logits(
     logits = keras.layers.Conv2D(
         num_classes, 1, kernel_initializer=initializer, dtype="float32", name=layers.layer_name(scope)
     )(hidden)
-    return layers.AlignedResize(dtype="float32", name="logits.resize")(logits, image)
+    return layers.AlignedResize(dtype="float32", name="logits-resize")(logits, image)

@@ -8,7 +8,7 @@ from flood_distill.models import layers
 
 _TRAINING_ONLY = (keras.layers.BatchNormalization, keras.layers.Dropout)
 # Layers that deeplab makes float32 under every policy.
-_FLOAT32_LAYERS = ("input_range", layers.layer_name("logits/semantic"), "logits.resize")
+_FLOAT32_LAYERS = ("input_range", layers.layer_name("logits/semantic"), "logits-resize")
 
 
 def fold_batch_norms(model: keras.Model, precision: str = contract.FLOAT32) -> keras.Model:
@@ -57,9 +57,9 @@ def _norms_by_conv(model: keras.Model) -> dict[str, keras.layers.BatchNormalizat
     norms = {}
     for norm in model.layers:
         if isinstance(norm, keras.layers.BatchNormalization):
-            scope, _, suffix = norm.name.rpartition(".")
+            scope = norm.name.removesuffix(layers.layer_name("/BatchNorm"))
             conv = next((layer for layer in model.layers if layer.name == scope), None)
-            if suffix != "BatchNorm" or conv is None or norm.input is not conv.output or conv.use_bias:
+            if conv is None or norm.input is not conv.output or conv.use_bias:
                 raise ValueError(f"{norm.name} does not follow a convolution {scope} without bias; cannot fold it")
             norms[conv.name] = norm
     return norms

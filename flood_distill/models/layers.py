@@ -1,8 +1,8 @@
 """Building blocks of the network: named convolutions with batch norm, and the align-corners resize.
 
 Layers carry the scope names of the TF1 reference (tensorflow/models, research/deeplab), so that its checkpoints can be
-loaded by name. Keras forbids ``/`` in names, so every ``/`` becomes a ``.``: a one-to-one rule, since no scope holds a
-dot. `checkpoint_names` undoes it.
+loaded by name. Keras forbids ``/`` in names and PyTorch dots, so every ``/`` becomes a ``-``: a one-to-one rule, since
+no scope holds a dash. `checkpoint_names` undoes it.
 """
 
 import functools
@@ -38,7 +38,7 @@ def scaled_channels(channels: int, width_multiplier: float) -> int:
 
 def layer_name(scope: str) -> str:
     """Returns the Keras layer name of a TF1 scope such as ``xception_65/entry_flow/conv1_1``."""
-    return scope.replace("/", ".")
+    return scope.replace("/", "-")
 
 
 def scope_seed(seed: int | None, scope: str) -> int | None:
@@ -60,7 +60,7 @@ def checkpoint_names(model: keras.Model) -> dict[str, keras.Variable]:
 
 def _named_variables(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
     for layer in model.layers:
-        scope = layer.name.replace(".", "/")
+        scope = layer.name.replace("-", "/")
         words = {"bias": "biases", "kernel": "weights"}
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             words["kernel"] = "depthwise_weights"

@@ -1,0 +1,91 @@
+"""What the network and the losses give on the Keras backend of this process; no TensorFlow unless it is that backend.
+
+KERAS_BACKEND=jax python tests/backend_outputs.py INPUTS.npz OUTPUTS.npz
+"""
+
+import sys
+
+import keras
+import numpy as np
+from keras import ops
+
+from flood_distill import contract
+from flood_distill.losses import cross_entropy, distillation, edge_weights, weight_decay
+from flood_distill.metrics import confusion
+from flood_distill.models import deeplab, layers
+
+# Dropout draws other numbers on every backend.
+NETWORK = {"num_channels": 2, "width_multiplier": 0.05, "num_middle_units": 1, "dropout_rate": 0.0}
+IMAGE, LABELS, TEACHER = "image", "labels", "teacher_logits"
+GRADIENT = "gradient"
+
+
+def compute(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns evaluation logits, edge weights, both losses, counts of right and wrong pixels, and the gradient.
+
+    Args:
+        inputs: `IMAGE` float32 [batch, height, width, 2], `LABELS` int32 [batch, height, width], `TEACHER` float32
+            [batch, height, width, 2], and the network's variables by checkpoint name.
+    """
+    image, labels, teacher = (ops.convert_to_tensor(inputs[name]) for name in (IMAGE, LABELS, TEACHER))
+    model = deeplab.deeplab_v3_plus(**NETWORK, input_range=(-1.0, 1.0))
+    for name, variable in layers.checkpoint_names(model).items():
+        variable.assign(inputs[name])
+
+    def losses(logits):
+        weights = edge_weights.edge_weights(labels, 2, 1, 3.0, 2.0)
+        supervised = cross_entropy.cross_entropy(logits, labels, weights)
+        distilled = distillation.distillation(logits, teacher, ops.not_equal(labels, contract.IGNORE_LABEL), 2.0)
+        return weights, supervised, distilled
+
+    def total():
+        _, supervised, distilled = losses(model(image, training=True))
+        ratios = [ops.sum(loss) / ops.sum(weight) for loss, weight in (supervised, distilled)]
+        return sum(ratios) + weight_decay.weight_decay(model, 1e-3)
+
+    gradients = _GRADIENTS[keras.backend.backend()](total, model.trainable_variables)
+    for name, variable in layers.checkpoint_names(model).items():
+        variable.assign(inputs[name])  # the training pass moved the statistics
+    logits = model(image, training=False)
+    weights, supervised, distilled = losses(logits)
+    water = logits[..., contract.WATER] > logits[..., contract.DRY]
+    outputs = {
+        "logits": logits,
+        "edge_weights": weights,
+        "supervised": supervised[0],
+        "distilled": distilled[0],
+        "counts": confusion.confusion_counts(water, labels),
+        GRADIENT: np.concatenate([np.ravel(ops.convert_to_numpy(gradient)) for gradient in gradients]),
+    }
+    return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
+
+
+def _tensorflow_gradients(function, variables):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        value = function()
+    return tape.gradient(value, [variable.value for variable in variables])
+
+
+def _jax_gradients(function, variables):
+    import jax
+
+    def of_values(values):
+        with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+            return function()
+
+    return jax.jit(jax.grad(of_values))([variable.value for variable in variables])
+
+
+def _torch_gradients(function, variables):
+    function().backward()
+    return [variable.value.grad for variable in variables]
+
+
+_GRADIENTS = {"tensorflow": _tensorflow_gradients, "jax": _jax_gradients, "torch": _torch_gradients}
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[2], **compute(dict(np.load(sys.argv[1]))))
+    assert keras.backend.backend() == "tensorflow" or "tensorflow" not in sys.modules
