@@ -53,12 +53,8 @@ def test_another_width_is_refused_and_nothing_is_assigned(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("initial_weights", "expected"), [("scratch", ""), ("teacher", "models/teacher"), ("models/other", "models/other")]
+    ("initial_weights", "teacher", "expected"),
+    [("scratch", "T", ""), ("teacher", "T", "T"), ("teacher", "", ""), ("other", "T", "other")],
 )
-def test_source(initial_weights, expected):
-    assert warm_start.source(initial_weights, "models/teacher") == expected
-
-
-def test_no_teacher_to_start_from():
-    with pytest.raises(UserError, match="--teacher_model_dir"):
-        warm_start.source("teacher", "")
+def test_source(initial_weights, teacher, expected):
+    assert warm_start.source(initial_weights, teacher) == expected

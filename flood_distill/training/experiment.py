@@ -93,8 +93,8 @@ def train(
         validate_every: steps between two validations; the last step always has one.
         checkpoint_every: steps between two checkpoints; the last step always has one.
         max_checkpoints: number of latest checkpoints to keep.
-        initial_weights: ``scratch``, ``teacher`` (a student starts as its teacher without the bands it does not see) or
-            the model_dir of another run.
+        initial_weights: ``scratch``; ``teacher``: a student starts as its teacher without the bands it does not see,
+            other runs from scratch; or the model_dir of another run.
         pretrained_checkpoint: TF1 checkpoint of DeepLab on Xception-65 to start from, such as ``DIR/model.ckpt``; the
             network then scales its input to the range that those weights expect. Empty starts from scratch.
         pretrained_part: ``whole``, or ``encoder`` to leave out the checkpoint's head.

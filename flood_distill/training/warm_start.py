@@ -16,14 +16,9 @@ def source(initial_weights: str, teacher_model_dir: str) -> str:
     """Returns the model_dir whose weights to start from; empty for none.
 
     Args:
-        initial_weights: ``scratch``, ``teacher`` or a model_dir.
+        initial_weights: ``scratch``; ``teacher``, which is scratch where there is no teacher; or a model_dir.
         teacher_model_dir: of the teacher, or empty.
-
-    Raises:
-        UserError: for ``teacher`` without a teacher.
     """
-    if initial_weights == TEACHER and not teacher_model_dir:
-        raise UserError(f"train.initial_weights={TEACHER!r}: this run has no teacher; give --teacher_model_dir")
     return {SCRATCH: "", TEACHER: teacher_model_dir}.get(initial_weights, initial_weights)
 
 
