@@ -186,14 +186,14 @@ def flood_mask(mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def _check(predictor: Predictor, inputs: Sequence[str], settings: Settings) -> None:
     if predictor.model == OTSU:
         raise UserError("--model=otsu: Otsu's threshold is one of a tile, not of a scene; give a trained model")
-    if predictor.inputs != contract.INPUT_S1:
-        raise UserError(
-            f"--model={predictor.model}: a teacher, which needs Sentinel-2 as well; give a student or a baseline"
-        )
     if predictor.imagery != contract.SENTINEL:
         raise UserError(
             f"--model={predictor.model}: trained on images of {predictor.dataset}, not on VV and VH in dB as scenes "
             "hold; give a model trained on Sen1Floods11"
+        )
+    if predictor.inputs != contract.INPUT_S1:
+        raise UserError(
+            f"--model={predictor.model}: a teacher, which needs Sentinel-2 as well; give a student or a baseline"
         )
     stems = [Path(path).stem for path in inputs]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})

@@ -24,7 +24,7 @@ def inspect(data_dir: str | os.PathLike, dataset: str, output_dir: str | os.Path
         output_dir: folder, made if it is not there.
 
     Returns:
-        What inspect.json holds; its ``damaged_splits`` were not read.
+        What inspect.json holds; its ``damaged_splits`` were not read to the end.
 
     Raises:
         UserError: if the dataset is not there or none of its splits can be read.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 import tqdm
 
 from data_prep import exclusion
@@ -32,7 +33,7 @@ class Survey:
         images: hashes of every tile's images.
         faults: what is wrong with single tiles.
         outlines: of the tiles of each split that have a place.
-        damaged: why a split could not be read, by split.
+        damaged: why a split could not be read to the end, by split.
     """
 
     tallies: dict[tuple[str, str], Tally]
@@ -71,7 +72,7 @@ class Outlines:
 def survey(records: Records) -> Survey:
     """Reads every tile once and counts; memory does not grow with the tiles but for about 300 bytes each.
 
-    A split with a damaged or missing shard is not read; `Survey.damaged` says why.
+    A split with a damaged or missing shard is not read, or not to the end; `Survey.damaged` says why.
 
     Raises:
         UserError: if no split can be read.
@@ -82,13 +83,11 @@ def survey(records: Records) -> Survey:
     with bar:
         for split in records.splits:
             try:
-                examples = records.dataset(split).as_numpy_iterator()
-            except UserError as error:
-                found.damaged[split] = str(error)
-                continue
-            for example in examples:
-                add(found, records, split, example)
-                bar.update()
+                for example in records.dataset(split).as_numpy_iterator():
+                    add(found, records, split, example)
+                    bar.update()
+            except (UserError, tf.errors.OpError) as error:
+                found.damaged[split] = " ".join(str(error).split())
     if len(found.damaged) == len(records.splits):
         raise UserError("\n".join(found.damaged.values()))
     return found
