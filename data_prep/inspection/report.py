@@ -76,7 +76,9 @@ def _head(report: dict) -> list[str]:
         f"{num_tiles} tiles of {report['tile_size_px']} x {report['tile_size_px']} pixels in `{report['path']}`."
         f"{synthetic} Shares are of all pixels unless they say of what.",
     ]
-    return lines + [f"\n**Not read to the end: split {split}.** {reason}" for split, reason in report["damaged_splits"].items()]
+    return lines + [
+        f"\n**Not read to the end: split {split}.** {reason}" for split, reason in report["damaged_splits"].items()
+    ]
 
 
 def _table(title: str, groups: dict[str, dict], report: dict) -> list[str]:
