@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import apache_beam as beam
 from etils import epath
@@ -53,6 +54,18 @@ class ReadTiles(beam.PTransform):
         report = found[_REPORT] | "Collect" >> beam.combiners.ToList()
         _ = report | "WriteReport" >> beam.Map(_write_report, self._report_path)
         return found["examples"]
+
+
+def read_elsewhere(
+    read: Callable[[Chip], Tile | list[Fault]], input_dir: Path, worker_dir: str, chip: Chip
+) -> Tile | list[Fault]:
+    """Reads a chip of `input_dir` from `worker_dir`, where the same files lie; faults name those of `input_dir`."""
+    there = {name: epath.Path(worker_dir) / path.relative_to(input_dir) for name, path in chip.files.items()}
+    found = read(dataclasses.replace(chip, files=there))
+    if isinstance(found, Tile):
+        return found
+    names = {os.fspath(path): os.fspath(chip.files[name]) for name, path in there.items()}
+    return [dataclasses.replace(fault, path=names[fault.path]) for fault in found]
 
 
 def take_report(report_path: str | os.PathLike, chips: Sequence[Chip]) -> tuple[list[Summary], list[Fault]]:

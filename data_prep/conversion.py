@@ -14,12 +14,13 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import shuffle
 
-from data_prep import publish, tile_builder
+from data_prep import beam_staging, publish, tile_builder
 from data_prep.external import external_dataset_builder
 from data_prep.ombria import ombria_dataset_builder
 from data_prep.sen1floods11 import sen1floods11_dataset_builder
 from data_prep.tile_builder import TileBuilder
 from flood_distill import beam_settings, contract, files, object_store, quiet
+from flood_distill.beam_settings import Beam
 from flood_distill.errors import UserError
 
 BUILDERS: dict[str, type[TileBuilder]] = {
@@ -65,8 +66,7 @@ def convert(
     overwrite: bool = False,
     sen1floods11_dir: str | None = None,
     num_workers: int | None = None,
-    beam_runner: str | None = None,
-    beam_options: Sequence[str] = (),
+    beam: Beam | None = None,
 ) -> Conversion:
     """Converts tiles to the TFDS dataset ``data_dir/NAME/CONFIG/VERSION``.
 
@@ -81,8 +81,7 @@ def convert(
         overwrite: replace a dataset that is there, if it is of the same source.
         sen1floods11_dir: folder that holds Sen1Floods11's v1.1, whose evaluation ground is excluded.
         num_workers: processes that read and warp tiles; 0 for none, None for one a core (none for few tiles).
-        beam_runner: reads and warps tiles in a Beam pipeline instead, such as ``DirectRunner``; needs the extra `beam`.
-        beam_options: options of that pipeline, ``NAME=VALUE`` each.
+        beam: reads and warps tiles in a Beam pipeline instead; needs the extra `beam`.
 
     Raises:
         UserError: for an unknown dataset, a folder that does not hold it, faulty chips (all faults are listed), a
@@ -102,10 +101,9 @@ def convert(
             allow_missing=allow_missing,
             sen1floods11_dir=sen1floods11_dir,
             num_workers=num_workers,
-            beam_runner=beam_runner,
-            beam_options=beam_options,
+            beam=beam,
         )
-    download_config = _download_config(input_dir, beam_runner, beam_options)
+    download_config = _download_config(input_dir, beam)
     data_dir = Path(data_dir)
     config_dir = data_dir / dataset
     final_dir = config_dir / str(builder_class.VERSION)
@@ -118,16 +116,18 @@ def convert(
             _refuse_other_source(final_dir, existing, tile_builder.source_of(input_dir))
             if existing is not None and not overwrite:
                 return existing
-            with _set_aside(final_dir), quiet.only_errors(), beam_settings.failures(beam_runner):
+            with _set_aside(final_dir), _quiet_building(data_dir, beam) as build_root:
                 builder = builder_class(
                     config=config,
-                    data_dir=data_dir,
+                    data_dir=build_root,
+                    records_dir=data_dir,
                     allow_missing=allow_missing,
                     sen1floods11_dir=sen1floods11_dir,
                     num_workers=num_workers,
-                    use_beam=beam_runner is not None,
+                    beam=beam,
                 )
                 _prepare(builder, download_config)
+                beam_staging.fetch(build_root, data_dir, dataset, final_dir.name)
             return _conversion(builder, final_dir)
     except OSError as error:
         raise UserError(f"{error.filename or data_dir}: {error.strerror or error}") from error
@@ -159,16 +159,24 @@ def _find_builder(dataset: str) -> tuple[type[TileBuilder], str]:
     return BUILDERS[name], config
 
 
-def _download_config(
-    input_dir: Path, beam_runner: str | None, beam_options: Sequence[str]
-) -> tfds.download.DownloadConfig:
+def _download_config(input_dir: Path, beam: Beam | None) -> tfds.download.DownloadConfig:
     settings = {}
-    if beam_runner is not None:
-        settings = {
-            "beam_runner": beam_runner,
-            "beam_options": beam_settings.pipeline_options(beam_runner, beam_options),
-        }
+    if beam is not None:
+        options = beam_settings.pipeline_options(beam.runner, beam.options)
+        settings = {"beam_runner": beam.runner, "beam_options": options}
     return tfds.download.DownloadConfig(manual_dir=input_dir, try_download_gcs=False, **settings)
+
+
+@contextlib.contextmanager
+def _quiet_building(data_dir: Path, beam: Beam | None) -> Iterator[epath.Path]:
+    """Gives the root of datasets that TFDS shall write to."""
+    runner, staging_dir = (None, None) if beam is None else (beam.runner, beam.staging_dir)
+    with (
+        quiet.only_errors(),
+        beam_settings.failures(runner),
+        beam_staging.build_root(data_dir, staging_dir) as build_root,
+    ):
+        yield build_root
 
 
 def _prepare(builder: TileBuilder, download_config: tfds.download.DownloadConfig) -> None:

@@ -9,6 +9,7 @@ from absl import flags
 from data_prep import conversion, tiles
 from data_prep.conversion import Conversion
 from flood_distill import cli, contract
+from flood_distill.beam_settings import Beam
 
 _DATASET = flags.DEFINE_string("dataset", None, "NAME/CONFIG, such as sen1floods11/hand.", required=True)
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of tiles.", required=True)
@@ -25,6 +26,10 @@ _BEAM_RUNNER = flags.DEFINE_string(
     "beam_runner", None, "Convert in an Apache Beam pipeline: DirectRunner, DataflowRunner, ... (docs/beam.md)."
 )
 _BEAM_OPTIONS = flags.DEFINE_multi_string("beam_options", [], "Option of that pipeline, NAME=VALUE. Repeatable.")
+_BEAM_INPUT_DIR = flags.DEFINE_string("beam_input_dir", None, "Where the workers find the tiles of --input_dir.")
+_BEAM_STAGING_DIR = flags.DEFINE_string(
+    "beam_staging_dir", None, "Folder that the workers can write to, if they do not share --data_dir."
+)
 
 _LISTED = 20  # lines on the terminal; the dataset's metadata.json has all
 
@@ -67,13 +72,19 @@ def main(argv: list[str]) -> int:
         overwrite=_OVERWRITE.value,
         sen1floods11_dir=_SEN1FLOODS11_DIR.value,
         num_workers=_NUM_WORKERS.value,
-        beam_runner=_BEAM_RUNNER.value,
-        beam_options=_BEAM_OPTIONS.value,
+        beam=_beam(),
     )
     if not result.done:
         print("already converted; --overwrite converts again")
     print(summary(result))
     return 0
+
+
+def _beam() -> Beam | None:
+    if _BEAM_RUNNER.value is None:
+        return None
+    options = tuple(_BEAM_OPTIONS.value)
+    return Beam(_BEAM_RUNNER.value, options, _BEAM_INPUT_DIR.value, _BEAM_STAGING_DIR.value)
 
 
 def entry_point() -> None:

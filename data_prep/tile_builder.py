@@ -5,17 +5,20 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
+from etils import epath
 
 from data_prep import tiles, workers
 from data_prep.stable_writer import StableWriter
 from data_prep.tiles import Chip, Fault, LayerSpec, Summary, Tile
 from flood_distill import contract
+from flood_distill.beam_settings import Beam
 from flood_distill.errors import UserError
 
 _HASH_BLOCK_BYTES = 1 << 20
@@ -91,7 +94,8 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         allow_missing: bool = False,
         sen1floods11_dir: str | None = None,
         num_workers: int | None = None,
-        use_beam: bool = False,
+        beam: Beam | None = None,
+        records_dir: str | os.PathLike | None = None,
         **kwargs,
     ):
         """Takes the arguments of `tfds.core.GeneratorBasedBuilder` and
@@ -102,12 +106,13 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 needed by builders of other datasets only.
             num_workers: processes that read and warp tiles; 0 for none, None for one a core (none for few tiles). The
                 dataset is the same to the last byte.
-            use_beam: read and warp tiles in a Beam pipeline, with the runner and the options of the DownloadConfig.
+            beam: read and warp tiles in a Beam pipeline; runner and options come with the DownloadConfig.
+            records_dir: root of datasets converted earlier, if not the one that is written to.
         """
         self.allow_missing = allow_missing
         self.sen1floods11_dir = Path(sen1floods11_dir) if sen1floods11_dir else None
         self.num_workers = num_workers
-        self.use_beam = use_beam
+        self.beam = beam
         self.faults: list[Fault] = []
         self._workers = workers.Workers(0)
         self._chips: dict[str, list[Chip]] = {}
@@ -116,6 +121,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._source = contract.SOURCE_REAL
         self._progress: tqdm.tqdm | None = None
         super().__init__(**kwargs)
+        self.records_dir = Path(records_dir or self._data_dir_root)
 
     @property
     def dataset(self) -> str:
@@ -162,8 +168,8 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         worthwhile = workers.worthwhile_workers(sum(map(len, self._plan.chips.values())))
         self._workers = workers.Workers(worthwhile if self.num_workers is None else self.num_workers)
         self._chips = self._complete_chips(self._plan)
-        if self.use_beam:
-            return self._transforms()
+        if self.beam is not None:
+            return self._transforms(input_dir)
         num_chips = sum(map(len, self._chips.values()))
         self._progress = tqdm.tqdm(total=num_chips, desc="Converting", unit="tile", mininterval=1.0)
         return {split: self._generate_examples(split, some) for split, some in self._chips.items()}
@@ -180,11 +186,14 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             else:
                 raise UserError(fault_list(self._all_faults(self._plan)))
 
-    def _transforms(self) -> dict:
+    def _transforms(self, input_dir: Path) -> dict:
         from data_prep import beam_conversion  # needs the extra
 
+        read = self.read
+        if self.beam.input_dir is not None:
+            read = functools.partial(beam_conversion.read_elsewhere, read, input_dir, self.beam.input_dir)
         return {
-            split: beam_conversion.ReadTiles(chips, self.read, self._source, self._report_path(split))
+            split: beam_conversion.ReadTiles(chips, read, self._source, self._report_path(split))
             for split, chips in self._chips.items()
         }
 
@@ -199,8 +208,8 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             raise UserError(fault_list(faults))
         self.faults += faults
 
-    def _report_path(self, split: str) -> Path:
-        return Path(self.data_path) / f"report_{split}.json"
+    def _report_path(self, split: str) -> epath.Path:
+        return epath.Path(self.data_path) / f"report_{split}.json"
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
         try:
@@ -209,11 +218,11 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._workers.close()
             if self._progress is not None:
                 self._progress.close()
-        if self.use_beam:
+        if self.beam is not None:
             self._take_reports()
         # Still under TFDS's temporary name: metadata and hashes appear together with the shards or not at all.
         self.info.metadata.update(self._metadata(self._plan))
-        write_shard_hashes(Path(self.data_path))
+        write_shard_hashes(epath.Path(self.data_path))
 
     def _complete_chips(self, plan: Plan) -> dict[str, list[Chip]]:
         """Returns the chips to convert, by split that has any."""
@@ -224,7 +233,7 @@ class TileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.faults = faults
         faulty = {fault.chip_id for fault in faults}
         chips = {split: [chip for chip in some if chip.chip_id not in faulty] for split, some in plan.chips.items()}
-        if self.allow_missing or self.use_beam:
+        if self.allow_missing or self.beam is not None:
             chips = {split: self._from_first_readable(some) for split, some in chips.items()}
         if self.faults and not self.allow_missing:
             raise UserError(fault_list(self._all_faults(plan)))
@@ -276,7 +285,7 @@ def fault_list(faults: Sequence[Fault]) -> str:
     return "\n".join(lines + [f"  {fault}" for fault in faults])
 
 
-def write_shard_hashes(dataset_dir: Path) -> None:
+def write_shard_hashes(dataset_dir: epath.Path) -> None:
     """Writes `contract.SHARD_HASHES_JSON`: the SHA-256 of every shard, by file name."""
     shards = sorted(dataset_dir.glob("*.tfrecord*"))
     hashes = {shard.name: sha256(_blocks(shard)) for shard in shards}
@@ -291,7 +300,7 @@ def sha256(blocks: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
+def _blocks(path: epath.Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK_BYTES):
             yield block

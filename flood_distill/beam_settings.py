@@ -1,6 +1,7 @@
 """Settings and errors of Apache Beam (extra ``beam``): Dataflow, Flink, Spark, or the cores of this machine."""
 
 import contextlib
+import dataclasses
 import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +17,23 @@ _DIRECT_RUNNER = "DirectRunner"
 # lose data; nothing of ours has triggers.
 _WITHOUT_PRISM = "--allow_unsafe_triggers"
 _LONGEST_REASON = 500  # characters; Beam's messages carry the tracebacks of all workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+    """How to run a pipeline.
+
+    Attributes:
+        runner: ``DirectRunner``, ``DataflowRunner``, ``FlinkRunner``, ``SparkRunner`` or another that Beam knows.
+        options: options of the pipeline, ``NAME=VALUE`` each.
+        input_dir: where the workers find the input, if not under the path that this process knows.
+        staging_dir: a folder that this process and the workers can write to, if they do not share the output folder.
+    """
+
+    runner: str
+    options: tuple[str, ...] = ()
+    input_dir: str | None = None
+    staging_dir: str | None = None
 
 
 def pipeline_options(runner: str, options: Sequence[str] = ()) -> "PipelineOptions":

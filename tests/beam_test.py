@@ -1,3 +1,4 @@
+import shutil
 import sys
 
 import numpy as np
@@ -6,10 +7,11 @@ import pytest
 from data_prep import conversion, testing
 from data_prep.testing import chip_grid
 from flood_distill import beam_settings, records
+from flood_distill.beam_settings import Beam
 from flood_distill.errors import UserError
 
 HAND = "sen1floods11/hand"
-RUNNER = {"beam_runner": "DirectRunner"}
+RUNNER = {"beam": Beam("DirectRunner")}
 CHIPS = [f"Ghana_{number}" for number in range(5)]
 
 
@@ -80,6 +82,25 @@ def test_split_without_a_readable_chip(beam, tmp_path, tiles_dir):
         conversion.convert(HAND, tiles_dir, tmp_path / "records", **RUNNER)
     result = conversion.convert(HAND, tiles_dir, tmp_path / "records", allow_missing=True, **RUNNER)
     assert result.num_examples == {"train": 4}
+
+
+def test_workers_that_share_nothing_but_a_copy_and_a_staging_folder(beam, tmp_path, tiles_dir):
+    local = conversion.convert(HAND, tiles_dir, tmp_path / "local")
+    copy = shutil.copytree(tiles_dir, tmp_path / "bucket/tiles")
+    for path in tiles_dir.rglob("*_S1Hand.tif"):
+        if not path.name.startswith((CHIPS[0], CHIPS[4])):  # of each split the launcher reads one chip
+            testing.truncate(path, 0.99)  # the header is whole, the pixels are not
+    testing.truncate(_file(copy, CHIPS[3], "LabelHand"))
+    settings = Beam("DirectRunner", (), str(copy), str(tmp_path / "bucket/staging"))
+    with pytest.raises(UserError, match=r"1 chip is") as caught:
+        conversion.convert(HAND, tiles_dir, tmp_path / "records", beam=settings)
+    assert f"  {_file(tiles_dir, CHIPS[3], 'LabelHand')}: truncated" in str(caught.value)
+    shutil.copy(_file(tiles_dir, CHIPS[3], "LabelHand"), _file(copy, CHIPS[3], "LabelHand"))
+    spread = conversion.convert(HAND, tiles_dir, tmp_path / "records", beam=settings)
+    contents = [{path.name: path.read_bytes() for path in result.path.iterdir()} for result in (local, spread)]
+    assert contents[0] == contents[1]
+    assert not list((tmp_path / "bucket/staging").iterdir())
+    assert [path.name for path in spread.path.parent.iterdir()] == ["1.0.0"]
 
 
 def test_wrong_settings_are_one_line(beam):

@@ -35,7 +35,7 @@ class Builder(tile_builder.TileBuilder):
         """
         chips = layout.chips(input_dir)
         root = sen1floods11_layout.find_root_beside(input_dir, self.sen1floods11_dir)
-        ground = exclusion.evaluation_ground(root, Path(self._data_dir_root))
+        ground = exclusion.evaluation_ground(root, self.records_dir)
         if ground is None:
             note = "no Sen1Floods11 found to keep its evaluation ground out of training; see --sen1floods11_dir"
             return Plan({contract.TRAIN_SPLIT: chips}, self.layers, notes=[note])

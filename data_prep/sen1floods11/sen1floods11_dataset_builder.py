@@ -36,6 +36,6 @@ class Builder(tile_builder.TileBuilder):
         root = layout.find_root(input_dir)
         if self.builder_config.name == _HAND:
             return Plan(layout.hand_chips(root), self.layers)
-        ground = exclusion.evaluation_ground(root, Path(self._data_dir_root))
+        ground = exclusion.evaluation_ground(root, self.records_dir)
         chips, excluded = exclusion.exclude(layout.weak_chips(root), ground)
         return Plan({contract.TRAIN_SPLIT: chips}, self.layers, unknown=ground.unknown, excluded=excluded)
