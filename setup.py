@@ -58,6 +58,9 @@ setup(
         "io_test": ["moto[server]>=5"],  # a local S3 server
         "cuda": ["tensorflow[and-cuda]>=2.17"],
         "earthengine": EARTH_ENGINE,
+        # Networks, losses and metrics run on every Keras backend. pip's torch brings CUDA with it: for the CPU alone,
+        # pip install torch --index-url https://download.pytorch.org/whl/cpu first.
+        "backends": ["jax>=0.10", "torch>=2.13"],
         "beam": ["apache-beam>=2.60"],
         "sweep": ["optuna>=4"],
         "openvino": OPENVINO,
