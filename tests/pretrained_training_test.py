@@ -54,7 +54,7 @@ def train(monkeypatch, tmp_path):
     monkeypatch.setattr(records, "load", lambda data_dir, dataset: FakeRecords([make_example(1, size_px=33)]))
     gin.parse_config(BINDINGS)
     settings = {"name": "t", "datasets": ["sen1floods11/hand"], "batch_size": 1, "crop_size_px": 33, "strategy": "cpu"}
-    yield lambda **more: experiment.train("D", str(tmp_path / "M"), **settings, **more)
+    yield lambda model_dir="M", **more: experiment.train("D", str(tmp_path / model_dir), **settings, **more)
     gin.clear_config()
 
 
@@ -88,6 +88,15 @@ def test_own_checkpoint_comes_before_the_pretrained_one(train, checkpoint, capsy
     # Without the checkpoint the weights would be the same and their input another.
     with pytest.raises(UserError, match=r"input_range was \[-1.0, 1.0\] and is \[0.0, 1.0\]"):
         train(num_steps=3)
+
+
+def test_run_that_starts_from_such_a_run_looks_at_the_same_range(train, checkpoint, tmp_path):
+    train(num_steps=1, pretrained_checkpoint=checkpoint)
+    train("M2", num_steps=1, initial_weights=str(tmp_path / "M"))
+    first, second = (model_files.load_best(str(tmp_path / name)) for name in ("M", "M2"))
+    assert second[1].network["input_range"] == [-1, 1]
+    image = random_image(33, 33)
+    np.testing.assert_array_equal(second[0](image), first[0](image))
 
 
 def test_network_that_is_not_the_checkpoint_s_stops_the_run(train, checkpoint, tmp_path):

@@ -119,10 +119,7 @@ def train(
         name=name,
         task=task,
         inputs=inputs,
-        network=network.network(
-            len(imagery.bands(inputs)),
-            pretrained.input_range(pretrained_checkpoint) if pretrained_checkpoint else contract.IMAGE_RANGE,
-        ),
+        network=network.network(len(imagery.bands(inputs)), _input_range(start, pretrained_checkpoint)),
         train_datasets=list(datasets),
         dataset=validation_dataset,
         source=_source_of([*sources, validation]),
@@ -220,6 +217,13 @@ def _check_settings(
         raise UserError("distillation needs --teacher_model_dir, the model_dir of a trained teacher")
     if task == SUPERVISED and teacher_model_dir:
         raise UserError("--teacher_model_dir is for distillation; this gin file trains without a teacher")
+
+
+def _input_range(start: str, pretrained_checkpoint: str) -> Sequence[float]:
+    """Returns the range of the input that the initial weights expect."""
+    if start:
+        return model_info.read(start).network.get("input_range", contract.IMAGE_RANGE)
+    return pretrained.input_range(pretrained_checkpoint) if pretrained_checkpoint else contract.IMAGE_RANGE
 
 
 def _source_of(datasets: Sequence[records.Records]) -> str:
