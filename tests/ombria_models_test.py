@@ -1,14 +1,26 @@
 """Training batches, scores, exports and refusals on OMBRIA's bands: one radar band, three colours, one date or two."""
 
 import json
+from pathlib import Path
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_models
 
 from data_prep import conversion, testing
-from flood_distill import contract, evaluation, export_model, input_pipeline, normalization, otsu, predictor, records
+from flood_distill import (
+    cli,
+    contract,
+    evaluation,
+    export_model,
+    input_pipeline,
+    normalization,
+    otsu,
+    predictor,
+    records,
+)
 from flood_distill import scenes as scenes_lib
 from flood_distill.errors import UserError
 from flood_distill.model_info import ModelInfo
@@ -45,6 +57,27 @@ def test_bands_of_a_network_follow_from_the_datasets_name(dataset, inputs):
     assert len({band.name for band in bands}) == len(bands)
     info = ModelInfo("n", "supervised", inputs, {}, [dataset], dataset, "real", 0)
     assert info.input_bands == bands  # what model.json holds
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "inputs"),
+    [
+        ("ombria_teacher", "supervised", "s1+s2"),
+        ("ombria_supervised_hand", "supervised", "s1"),
+        ("ombria_student_distill", "distillation", "s1"),
+    ],
+)
+def test_gin_files_are_short_and_one_binding_gives_both_dates(name, task, inputs):
+    for bindings, dataset in (([], AFTER), ([f"OMBRIA = '{BEFORE_AFTER}'"], BEFORE_AFTER)):
+        cli.parse_gin([f"{name}.gin"], bindings)
+        values = {key: gin.query_parameter(f"train.{key}") for key in ("name", "task", "inputs", "crop_size_px")}
+        assert values == {"name": name, "task": task, "inputs": inputs, "crop_size_px": 257}
+        assert gin.query_parameter("train.num_steps") == 30000  # of base.gin
+        given = gin.get_bindings(experiment.train)
+        assert (given["datasets"], given["validation_dataset"]) == ([dataset], dataset)
+    gin.clear_config()
+    lines = Path(cli.find_gin_file(f"{name}.gin")).read_text().splitlines()
+    assert len([line for line in lines if line and not line.startswith("#")]) <= 15
 
 
 def test_a_dataset_that_the_table_does_not_list_is_refused():
