@@ -34,7 +34,7 @@ $(INSTALLED): setup.py pyproject.toml
 $(INSTALLED_IO): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV_IO)
 	$(VENV_IO)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV_IO)/bin/python -m pip install --quiet --editable '.[io,io_test,test]'
+	$(VENV_IO)/bin/python -m pip install --quiet --editable '.[io,iotest,test]'
 	touch $@
 
 clean:

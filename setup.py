@@ -55,7 +55,7 @@ setup(
             "protobuf<5",
             "numpy<2",
         ],
-        "io_test": ["moto[server]>=5"],  # a local S3 server
+        "iotest": ["moto[server]>=5"],  # a local S3 server
         "cuda": ["tensorflow[and-cuda]>=2.17"],
         "earthengine": EARTH_ENGINE,
         # Networks, losses and metrics run on every Keras backend. pip's torch brings CUDA with it: for the CPU alone,

@@ -1,6 +1,6 @@
 """The whole way on a local S3 server, by the commands: convert, train, evaluate, export; killed and gone on with.
 
-Runs where the extras ``io`` and ``io_test`` are installed (`.ci/run` has an environment for them). Every command has a
+Runs where the extras ``io`` and ``iotest`` are installed (`.ci/run` has an environment for them). Every command has a
 process of its own: tensorflow-io does not let the one that loaded it end in Python's own way.
 """
 
@@ -19,7 +19,7 @@ from data_prep import testing
 from data_prep.testing import chip_grid
 
 if importlib.util.find_spec("tensorflow_io") is None or importlib.util.find_spec("moto") is None:
-    pytest.skip("needs the extras io and io_test", allow_module_level=True)
+    pytest.skip("needs the extras io and iotest", allow_module_level=True)
 
 PROJECT = Path(__file__).resolve().parents[2]
 HAND = "sen1floods11/hand"
