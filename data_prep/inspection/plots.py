@@ -13,6 +13,7 @@ from flood_distill import contract, panels
 
 MAX_EVENTS = 40  # events that are drawn, those with most tiles; the report lists all
 _COLUMNS = 2
+_LEAST_NO_DATA = 0.02  # the axis of no-data shares reaches at least so far
 _DPI = 110
 _NODATA_COLOR = (0.45, 0.45, 0.45)
 _CLIPPED_COLOR = (0.85, 0.2, 0.15)
@@ -132,11 +133,12 @@ def _draw_classes(axis: Axes, names: list[str], tallies: list[Tally], target: st
 def _draw_no_data(axis: Axes, names: list[str], tallies: list[Tally]) -> None:
     features = list(tallies[0].num_seen)
     height = 0.8 / len(features)
-    rows = np.arange(len(names))
+    rows, most = np.arange(len(names)), _LEAST_NO_DATA
     for index, feature in enumerate(features):
         shares_ = [tally.num_invalid[feature] / max(tally.num_seen[feature], 1) for tally in tallies]
         axis.barh(rows - 0.4 + (index + 0.5) * height, shares_, height, label=feature)
-    axis.set(xlim=(0, 1), title="no data", xlabel="share of the pixels of tiles that have the image")
+        most = max(most, *shares_)
+    axis.set(xlim=(0, most), title="no data", xlabel="share of the pixels of tiles that have the image")
     axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=len(features), frameon=False)
 
 

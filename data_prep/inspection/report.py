@@ -47,7 +47,7 @@ def as_markdown(report: dict, pictures: Sequence[str]) -> str:
     sections = [
         _head(report),
         _table("Splits", report["splits"], report),
-        *(_table(f"Events of {split}", some, report) for split, some in report["events"].items()),
+        *(_table(f"Events of {split}", some, report) for split, some in report["events"].items() if len(some) > 1),
         _bands(report),
         _leaks(report),
         _duplicates(report),

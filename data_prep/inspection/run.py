@@ -44,7 +44,8 @@ def _draw(dataset_records: records.Records, found: survey.Survey, output_dir: st
     synthetic = " (synthetic data)" if dataset_records.source == contract.SOURCE_SYNTHETIC else ""
     title = f"{dataset_records.name}{synthetic}"
     with files.whole_file(f"{output_dir}/{SHARES_PNG}") as path:
-        plots.shares(splits | events, dataset_records.imagery.target, title, path)
+        groups = splits | (events if len(events) > len(splits) else {})
+        plots.shares(groups, dataset_records.imagery.target, title, path)
     with files.whole_file(f"{output_dir}/{HISTOGRAMS_PNG}") as path:
         plots.histograms(splits, f"{title}: valid pixels, and the limits of normalisation (dashed)", path)
     with files.whole_file(f"{output_dir}/{EVENTS_PNG}") as path:
