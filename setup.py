@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "flood_distill/__init__.py").read_text()).group(1)
 
+BEAM = ["apache-beam>=2.60"]
 EARTH_ENGINE = ["earthengine-api>=1.1", "shapely>=2.0"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "psutil>=5.9"]
 OPENVINO = ["openvino>=2024.4"]
@@ -61,14 +62,14 @@ setup(
         # Networks, losses and metrics run on every Keras backend. pip's torch brings CUDA with it: for the CPU alone,
         # pip install torch --index-url https://download.pytorch.org/whl/cpu first.
         "backends": ["jax>=0.10", "torch>=2.13"],
-        "beam": ["apache-beam>=2.60"],
+        "beam": BEAM,
         "sweep": ["optuna>=4"],
         "openvino": OPENVINO,
         "onnx": ONNX,
         "serving": ["requests>=2.31"],
         "view": ["titiler.core>=0.18", "uvicorn>=0.30"],
         "test": TEST,
-        "dev": [*TEST, *EARTH_ENGINE, *OPENVINO, *ONNX, "ruff>=0.9"],
+        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, "ruff>=0.9"],
     },
     entry_points={
         "console_scripts": [
