@@ -15,6 +15,7 @@ MAX_EVENTS = 40  # events that are drawn, those with most tiles; the report list
 _COLUMNS = 2
 _LEAST_NO_DATA = 0.02  # the axis of no-data shares reaches at least so far
 _DPI = 110
+_ABOVE_LEGEND = 20  # points
 _NODATA_COLOR = (0.45, 0.45, 0.45)
 _CLIPPED_COLOR = (0.85, 0.2, 0.15)
 _MARGIN = 0.15  # of the drawn range beyond what occurs and the limits
@@ -125,9 +126,10 @@ def _draw_classes(axis: Axes, names: list[str], tallies: list[Tally], target: st
         share = np.array([tally.labels[value] for tally in tallies]) / pixels
         axis.barh(names, share, left=left, color=color, label=name)
         left += share
-    axis.set(xlim=(0, 1), title="label", xlabel="share of all pixels")
+    axis.set(xlim=(0, 1), xlabel="share of all pixels")
+    axis.set_title("label", pad=_ABOVE_LEGEND)
     axis.tick_params(axis="y", labelsize=7)
-    axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=3, frameon=False)
+    axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
 
 
 def _draw_no_data(axis: Axes, names: list[str], tallies: list[Tally]) -> None:
@@ -138,8 +140,9 @@ def _draw_no_data(axis: Axes, names: list[str], tallies: list[Tally]) -> None:
         shares_ = [tally.num_invalid[feature] / max(tally.num_seen[feature], 1) for tally in tallies]
         axis.barh(rows - 0.4 + (index + 0.5) * height, shares_, height, label=feature)
         most = max(most, *shares_)
-    axis.set(xlim=(0, most), title="no data", xlabel="share of the pixels of tiles that have the image")
-    axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=len(features), frameon=False)
+    axis.set_title("no data", pad=_ABOVE_LEGEND)
+    axis.set(xlim=(0, most), xlabel="share of the pixels of tiles that have the image")
+    axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(features), frameon=False)
 
 
 def _drawn_range(found) -> tuple[float, float]:

@@ -15,7 +15,9 @@ from tqdm import tqdm
 from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes, statistics
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
+from flood_distill.models import folding
 from flood_distill.training import (
+    mixed_precision,
     model_files,
     network,
     objectives,
@@ -66,6 +68,7 @@ def train(
     pretrained_checkpoint: str = "",
     pretrained_part: str = contract.PRETRAINED_WHOLE,
     precise_batch_norm_batches: int = 0,
+    precision: str = contract.FLOAT32,
     jit_compile: bool = False,
 ) -> Outcome:
     """Trains one network and keeps the weights with the highest pooled water IoU on the validation split.
@@ -100,6 +103,9 @@ def train(
         pretrained_part: ``whole``, or ``encoder`` to leave out the checkpoint's head.
         precise_batch_norm_batches: before each validation, measure the batch norms' statistics on this many batches of
             whole training tiles; 0 keeps the moving averages. For training on crops smaller than the tiles.
+        precision: of activations and products in a training step: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``
+            (with loss scaling). Weights, logits, loss and validation are float32 with all of them. A frozen teacher
+            computes in bfloat16 beside ``mixed_bfloat16``.
         jit_compile: compile the step with XLA (GPU and TPU; far slower on CPU).
 
     Raises:
@@ -109,6 +115,7 @@ def train(
     object_store.connect(model_dir)
     distribution = strategies.make_strategy(strategy, tpu)
     _check_settings(distribution, task, inputs, batch_size, teacher_model_dir)
+    mixed_precision.check(precision)
     start = warm_start.source(initial_weights, teacher_model_dir)
     if start and pretrained_checkpoint:
         raise UserError("train.initial_weights and train.pretrained_checkpoint: give one of them")
@@ -125,13 +132,14 @@ def train(
         source=_source_of([*sources, validation]),
         pretrained="/".join(epath.Path(start or pretrained_checkpoint).parts[-2:]),
         seed=seed,
+        training_precision=precision,
     )
 
     # 2. Network, optimizer and objective.
     keras.utils.set_random_seed(seed)
     with distribution.scope():
-        model = network.build(info.network, synchronized_batch_norm=distribution.num_replicas_in_sync > 1)
-        optimizer = optimization.momentum_optimizer(num_steps)
+        model = network.build(info.network, distribution.num_replicas_in_sync > 1, precision)
+        optimizer = mixed_precision.loss_scaling(optimization.momentum_optimizer(num_steps), precision)
         objective = _objective(task, teacher_model_dir, info)
     trainer = Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, seed, jit_compile)
 
@@ -242,11 +250,12 @@ def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) ->
         raise UserError(f"--teacher_model_dir={teacher_model_dir}: that network looks at {teacher_info.inputs} only")
     if teacher_info.imagery != info.imagery:
         raise UserError(
-            f"--teacher_model_dir={teacher_model_dir}: taught on images of {teacher_info.dataset}, whose bands are not "
+            f"--teacher_model_dir={teacher_model_dir}: trained on images of {teacher_info.dataset}, whose bands are not "
             f"those of {info.dataset}; give a teacher of the student's own datasets"
         )
     info.teacher = f"{teacher_info.name} ({epath.Path(teacher_model_dir).name})"
-    return functools.partial(objectives.distillation_objective, teacher=teacher)
+    folded = folding.fold_batch_norms(teacher, mixed_precision.TEACHER_PRECISION[info.training_precision])
+    return functools.partial(objectives.distillation_objective, teacher=folded)
 
 
 def _next_multiple(step: int, every: int) -> int:
