@@ -10,6 +10,7 @@ from data_prep import conversion, tiles
 from data_prep.conversion import Conversion
 from flood_distill import cli, contract
 from flood_distill.beam_settings import Beam
+from flood_distill.errors import UserError
 
 _DATASET = flags.DEFINE_string("dataset", None, "NAME/CONFIG, such as sen1floods11/hand.", required=True)
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of tiles.", required=True)
@@ -82,6 +83,8 @@ def main(argv: list[str]) -> int:
 
 def _beam() -> Beam | None:
     if _BEAM_RUNNER.value is None:
+        if without := [flag.name for flag in (_BEAM_OPTIONS, _BEAM_INPUT_DIR, _BEAM_STAGING_DIR) if flag.value]:
+            raise UserError(f"--{without[0]}: needs --beam_runner, such as --beam_runner=DirectRunner")
         return None
     options = tuple(_BEAM_OPTIONS.value)
     return Beam(_BEAM_RUNNER.value, options, _BEAM_INPUT_DIR.value, _BEAM_STAGING_DIR.value)

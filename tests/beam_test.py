@@ -3,8 +3,10 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-from data_prep import conversion, testing
+from data_prep import conversion, convert, testing
 from data_prep.testing import chip_grid
 from flood_distill import beam_settings, records
 from flood_distill.beam_settings import Beam
@@ -114,6 +116,17 @@ def test_options_reach_the_pipeline(beam):
     assert options.view_as(pipeline_options.DirectOptions).direct_num_workers == 3
     assert options.view_as(pipeline_options.GoogleCloudOptions).job_name == "floods"
     assert options.view_as(pipeline_options.StandardOptions).runner == "DirectRunner"
+
+
+def test_flags_of_beam_need_a_runner():
+    with flagsaver.flagsaver():
+        flags.FLAGS.mark_as_parsed()
+        assert convert._beam() is None
+        flags.FLAGS.beam_staging_dir = "gs://bucket/staging"
+        with pytest.raises(UserError, match=r"^--beam_staging_dir: needs --beam_runner, such as --beam_runner=Direct"):
+            convert._beam()
+        flags.FLAGS.beam_runner = "DataflowRunner"
+        assert convert._beam() == Beam("DataflowRunner", (), None, "gs://bucket/staging")
 
 
 def test_missing_extra_is_named(tmp_path, tiles_dir, monkeypatch):
