@@ -60,7 +60,7 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.17"],
         "earthengine": EARTH_ENGINE,
         # Networks, losses and metrics run on every Keras backend. pip's torch brings CUDA with it: for the CPU alone,
-        # pip install torch --index-url https://download.pytorch.org/whl/cpu first.
+        # install a build of torch for the CPU alone first, from PyTorch's own index.
         "backends": ["jax>=0.10", "torch>=2.13"],
         "beam": BEAM,
         "sweep": ["optuna>=4"],
