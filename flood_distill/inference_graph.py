@@ -23,7 +23,7 @@ def freeze(network: keras.Model, precision: str = contract.FLOAT32) -> Callable[
         A tf.function: image float32 [batch, height, width, channels] of any size -> float32 logits [batch, height,
         width, classes]. It has no variables.
     """
-    folded = folding.fold_batch_norms(network, precision)
+    folded = folding.fold_batch_norms(network, precision, _UnfusedAdd)
     weights = [keras.ops.convert_to_numpy(variable) for variable in folded.non_trainable_variables]
     specification = tf.TensorSpec([None, None, None, folded.input_shape[-1]], tf.float32)
 
@@ -32,3 +32,16 @@ def freeze(network: keras.Model, precision: str = contract.FLOAT32) -> Callable[
         return folded.stateless_call([], [tf.constant(weight) for weight in weights], image, training=False)[0]
 
     return logits
+
+
+class _UnfusedAdd(keras.layers.Add):
+    """A sum that TensorFlow does not fuse into the convolution before it; as fast.
+
+    In TensorFlow 2.21 that fusion fails on a chain of residual units ("remapper failed: Mutation::Apply error"), and
+    with it all others of the graph.
+    """
+
+    def call(self, inputs):
+        """Adds two tensors of one shape; the first is a convolution's."""
+        convolved, shortcut = inputs
+        return tf.ensure_shape(convolved, convolved.shape) + shortcut

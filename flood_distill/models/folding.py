@@ -11,7 +11,9 @@ _TRAINING_ONLY = (keras.layers.BatchNormalization, keras.layers.Dropout)
 _FLOAT32_LAYERS = ("input_range", layers.layer_name("logits/semantic"), "logits-resize")
 
 
-def fold_batch_norms(model: keras.Model, precision: str = contract.FLOAT32) -> keras.Model:
+def fold_batch_norms(
+    model: keras.Model, precision: str = contract.FLOAT32, add_layer: type[keras.layers.Add] = keras.layers.Add
+) -> keras.Model:
     """Returns the same function of the image without batch norms and dropout: convolutions with a bias instead.
 
     With s = gamma / sqrt(moving_variance + epsilon), a convolution and its batch norm are the convolution by s * kernel
@@ -21,6 +23,7 @@ def fold_batch_norms(model: keras.Model, precision: str = contract.FLOAT32) -> k
         model: a network of this package; stays as it is.
         precision: ``float32``, or ``bfloat16`` for weights and arithmetic of that type up to the logits. Image and
             logits are float32 with both.
+        add_layer: class of the residual sums, for one that a backend handles better.
 
     Returns:
         Model: float32 [batch, height, width, channels] -> float32 logits [batch, height, width, classes], the input
@@ -38,7 +41,8 @@ def fold_batch_norms(model: keras.Model, precision: str = contract.FLOAT32) -> k
         config = layer.get_config() | {"dtype": kept}
         if layer.name in norms:
             config["use_bias"] = True
-        return type(layer).from_config(config)
+        kind = add_layer if isinstance(layer, keras.layers.Add) else type(layer)
+        return kind.from_config(config)
 
     def call(layer: keras.layers.Layer, *inputs, **arguments):
         return inputs[0] if isinstance(layer, _TRAINING_ONLY) else layer(*inputs, **arguments)
