@@ -23,6 +23,8 @@ class ModelInfo:
         fill_value: value of invalid pixels after normalisation.
         threshold: a pixel is water where its probability is at least this.
         precision: arithmetic of the network: ``float32``, or ``bfloat16`` in an export made so.
+        training_precision: arithmetic of the training steps, one of `contract.TRAINING_PRECISIONS`; the weights are
+            float32.
         train_datasets: datasets that the weights were trained on.
         dataset: dataset whose validation split chose the weights.
         source: ``real`` or ``synthetic``: what the datasets hold.
@@ -49,6 +51,7 @@ class ModelInfo:
     fill_value: float = contract.FILL_VALUE
     threshold: float = contract.WATER_THRESHOLD
     precision: str = contract.FLOAT32
+    training_precision: str = contract.FLOAT32
 
     def __post_init__(self) -> None:
         if not self.bands:

@@ -79,7 +79,10 @@ class RunState:
 
     def _check_network(self) -> None:
         """Not all settings show in the shapes of the weights: strides and rates do not, nor does the input range."""
-        before, now = model_info.read(self._model_dir).network, self._info.network
+        before, now = (
+            {**info.network, "precision": info.training_precision}
+            for info in (model_info.read(self._model_dir), self._info)
+        )
         changed = [name for name, value in now.items() if before.get(name, value) != value]
         if changed:
             values = ", ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from flood_distill import contract
+from flood_distill.training import mixed_precision
 
 
 class PreciseBatchNorm:
@@ -50,4 +51,5 @@ class PreciseBatchNorm:
 
     @tf.function
     def _forward(self, batch: dict) -> None:
-        self._strategy.run(lambda images: self._model(images, training=True), args=(batch[contract.IMAGE],))
+        with mixed_precision.float32_arithmetic(self._model):
+            self._strategy.run(lambda images: self._model(images, training=True), args=(batch[contract.IMAGE],))

@@ -8,6 +8,7 @@ import tensorflow as tf
 from flood_distill import contract
 from flood_distill.metrics import confusion
 from flood_distill.models import deeplab
+from flood_distill.training import mixed_precision
 from flood_distill.training.objectives import Objective
 
 LOSS = "loss"  # data term of the global batch, averaged over the weight of its pixels
@@ -25,7 +26,7 @@ class Trainer:
     Args:
         strategy: under whose scope `model` and `optimizer` were made.
         model: image -> logits [batch, height, width, 2].
-        optimizer: a Keras optimizer; it sums gradients over replicas.
+        optimizer: a Keras optimizer; it sums gradients over replicas, and may scale the loss.
         objective: (logits, batch) -> per-example (weighted sum, weight).
         regularizer: model -> scalar added to the loss.
         seed: the run's seed.
@@ -75,8 +76,9 @@ class Trainer:
 
     @tf.function
     def evaluate_step(self, batch: dict) -> tf.Tensor:
-        """Returns tp, fp, fn, tn of one global batch over its scored pixels, int64 [4]."""
-        per_replica = self.strategy.run(self._replica_counts, args=(batch,))
+        """Returns tp, fp, fn, tn of one global batch over its scored pixels, int64 [4]; in float32 arithmetic."""
+        with mixed_precision.float32_arithmetic(self.model):
+            per_replica = self.strategy.run(self._replica_counts, args=(batch,))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
     def learning_rate(self) -> float:
@@ -99,7 +101,7 @@ class Trainer:
             global_weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(weight))
             data_loss = tf.math.divide_no_nan(tf.reduce_sum(weighted_sum), global_weight)
             l2 = self._regularizer(self.model) / replica.num_replicas_in_sync
-            loss = data_loss + l2
+            loss = self.optimizer.scale_loss(data_loss + l2)
         gradients = tape.gradient(loss, self.model.trainable_variables)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return {LOSS: data_loss, L2: l2}
