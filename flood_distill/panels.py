@@ -108,7 +108,9 @@ def comparison_panel(
         axis.set_title(_wrapped(column), fontsize=8)
     if title:
         figure.suptitle(title, fontsize=9)
-    figure.legend(handles=_legend(chips[0].imagery.target), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(
+        handles=_legend(chips[0].imagery.target), loc="outside lower center", ncols=4, fontsize=8, frameon=False
+    )
     with files.whole_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 

@@ -121,8 +121,8 @@ def test_allow_missing_converts_the_rest_and_lists_what_it_left_out(tmp_path):
 
 
 def test_allow_missing_needs_one_whole_chip(tmp_path):
-    for files in _write(tmp_path / "tiles").values():
-        testing.truncate(files["s1"])
+    for layers in _write(tmp_path / "tiles").values():
+        testing.truncate(layers["s1"])
     with pytest.raises(UserError, match="3 chips"):
         conversion.convert(HAND, tmp_path / "tiles", tmp_path / "records", allow_missing=True)
     assert not (tmp_path / "records").exists()

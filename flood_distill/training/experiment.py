@@ -250,8 +250,8 @@ def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) ->
         raise UserError(f"--teacher_model_dir={teacher_model_dir}: that network looks at {teacher_info.inputs} only")
     if teacher_info.imagery != info.imagery:
         raise UserError(
-            f"--teacher_model_dir={teacher_model_dir}: trained on images of {teacher_info.dataset}, whose bands are not "
-            f"those of {info.dataset}; give a teacher of the student's own datasets"
+            f"--teacher_model_dir={teacher_model_dir}: trained on images of {teacher_info.dataset}, whose bands are "
+            f"not those of {info.dataset}; give a teacher of the student's own datasets"
         )
     info.teacher = f"{teacher_info.name} ({epath.Path(teacher_model_dir).name})"
     folded = folding.fold_batch_norms(teacher, mixed_precision.TEACHER_PRECISION[info.training_precision])
