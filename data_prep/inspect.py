@@ -15,31 +15,17 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of converted datasets.",
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the report.", required=True)
 
 
-def summary(report: dict) -> str:
-    """Returns what was found, in a few lines."""
-    counts = ", ".join(f"{split} {group['num_tiles']}" for split, group in report["splits"].items())
-    across = sum(group["across_splits"] for group in report["duplicates"])
-    return "\n".join(
-        [
-            f"{report['source']} dataset {report['path']}: {counts}",
-            f"  ground shared by different splits: {len(report['leaks'])} pairs of tiles",
-            f"  images that are the same: {len(report['duplicates'])} groups, {across} across splits",
-            f"  faults and oddities: {sum(fault['num_tiles'] for fault in report['faults'])}",
-        ]
-    )
-
-
 def main(argv: list[str]) -> int:
     """Inspects and prints what was found; exit code 1 if a split could not be read."""
     del argv
-    from data_prep.inspection import run  # here, not above: TensorFlow takes seconds to import
+    from data_prep.inspection import report, run  # here, not above: TensorFlow takes seconds to import
 
-    report = run.inspect(_DATA_DIR.value, _DATASET.value, _OUTPUT_DIR.value)
-    print(summary(report))
+    found = run.inspect(_DATA_DIR.value, _DATASET.value, _OUTPUT_DIR.value)
+    print(report.summary(found))
     print(f"Written to {_OUTPUT_DIR.value}/{run.REPORT_MD}")
-    for reason in report["damaged_splits"].values():
+    for reason in found["damaged_splits"].values():
         print(f"error: {reason}", file=sys.stderr)
-    return 1 if report["damaged_splits"] else 0
+    return 1 if found["damaged_splits"] else 0
 
 
 def entry_point() -> None:

@@ -244,7 +244,7 @@ def test_ctrl_c_is_one_line(server, tmp_path):
     process = call(f"--output_dir={tmp_path}", f"--base_url={server.url}", "--layers=S1Hand")
     wait_for(lambda: any(path.stat().st_size > 100_000 for path in tmp_path.rglob("*.part")))
     process.send_signal(signal.SIGINT)
-    stderr = process.communicate(timeout=10)[1]
+    stderr = process.communicate(timeout=120)[1]
     assert process.returncode == 1
     assert error_line(stderr) == "error: stopped; the same command goes on from here"
     assert list(tmp_path.rglob("*.part"))

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from data_prep import conversion, testing
-from data_prep import inspect as command
-from data_prep.inspection import ground, run
+from data_prep.inspection import ground, report, run
 from data_prep.testing import CHIP_SIZE_DEG, chip_grid, utm_grid
 from flood_distill import contract
 from flood_distill.errors import UserError
@@ -76,7 +75,7 @@ def test_files_of_the_report(inspected):
     assert all(f"![{name}]({name})" in text for name in names if name.endswith(".png"))
     for name in names[:2]:
         assert Image.open(folder / name).size[0] > 1000
-    assert "2 pairs" in command.summary(found)
+    assert "2 pairs" in report.summary(found)
 
 
 def test_training_tiles_on_evaluation_ground_of_sen1floods11_are_a_leak(hand, tmp_path):

@@ -58,6 +58,20 @@ def as_markdown(report: dict, pictures: Sequence[str]) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
+def summary(report: dict) -> str:
+    """Returns what was found, in a few lines for a terminal; `report` as of `as_dict`."""
+    counts = ", ".join(f"{split} {group['num_tiles']}" for split, group in report["splits"].items())
+    across = sum(group["across_splits"] for group in report["duplicates"])
+    return "\n".join(
+        [
+            f"{report['source']} dataset {report['path']}: {counts}",
+            f"  ground shared by different splits: {len(report['leaks'])} pairs of tiles",
+            f"  images that are the same: {len(report['duplicates'])} groups, {across} across splits",
+            f"  faults and oddities: {sum(fault['num_tiles'] for fault in report['faults'])}",
+        ]
+    )
+
+
 def _same_chip_id(tiles: Iterable[str]) -> list[str]:
     """Chip ids that are in more than one split."""
     seen, twice = set(), set()
