@@ -107,13 +107,15 @@ def whole(path: epath.Path) -> Iterator[epath.Path]:
     """Gives the path to write to so that `path` appears whole, in a folder that is made if there is none.
 
     Raises:
-        UserError: if a store refuses the file.
+        UserError: if a store refuses the file, or an extra is needed that is not installed.
     """
     if not is_remote(path):
         with _renamed(path) as new:
             yield new
         return
     import tensorflow as tf
+
+    connect(path)
 
     try:
         with contextlib.nullcontext(path) if writes_whole(path) else _renamed(path) as new:

@@ -17,7 +17,7 @@ from etils import epath
 
 from data_prep import conversion, publish, testing
 from data_prep.testing import chip_grid
-from flood_distill import export_model, files, object_store, predictor, records
+from flood_distill import export_model, files, model_info, object_store, predictor, records
 from flood_distill.errors import UserError
 
 HAND, WEAK = "sen1floods11/hand", "sen1floods11/weak"
@@ -69,20 +69,15 @@ def test_missing_extra_is_named(path):
         lambda: records.load(path, HAND),
         lambda: predictor.load_predictor(path),
         lambda: export_model.export(path, "export"),
+        lambda: conversion.convert(HAND, PROJECT, path),
     ):
         with pytest.raises(UserError, match=expected):
             use()
 
 
 @without_extra
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["flood_distill.evaluate", "--model=otsu", "--data_dir=s3://bucket/data", "--output_dir=o"],
-        ["data_prep.convert", f"--dataset={HAND}", "--input_dir=.", "--data_dir=s3://bucket/data"],
-    ],
-)
-def test_missing_extra_is_one_line_of_a_command(command):
+def test_missing_extra_is_one_line_of_a_command():
+    command = ["flood_distill.evaluate", "--model=otsu", "--data_dir=s3://bucket/data", "--output_dir=o"]
     done = subprocess.run([sys.executable, "-m", *command], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "tensorflow-io" in line] == [
@@ -154,6 +149,12 @@ def test_a_store_that_refuses_a_file_is_one_line(store, monkeypatch):
     monkeypatch.setattr(type(epath.Path(store)), "open", refuse)
     with pytest.raises(UserError, match=r"file.txt: cannot be written \(PermissionDeniedError: AccessDenied: no\)$"):
         files.write_text(f"{store}/file.txt", "x")
+
+
+@without_extra
+def test_writing_alone_names_the_missing_extra():
+    with pytest.raises(UserError, match="s3:// needs tensorflow-io"):
+        files.write_text("s3://bucket/report.md", "x")
 
 
 class FakeStat:
@@ -259,7 +260,8 @@ def test_export_puts_what_makes_it_a_model_last(store, monkeypatch, uploads):
         for name in ("saved_model.pb", "variables/variables.index", "assets.extra/model.json"):
             files.write_text(folder / name, name)
 
-    monkeypatch.setattr(export_model.model_files, "load_best", lambda model_dir: (None, None))
+    info = model_info.ModelInfo("tiny", "supervised", "s1", {}, [HAND], HAND, "real", 0)
+    monkeypatch.setattr(export_model.model_files, "load_best", lambda model_dir: (None, info))
     monkeypatch.setattr(export_model, "save", save)
     monkeypatch.setattr(export_model, "verify", lambda network, info, folder: 0.0)
     root = epath.Path(store) / "export"
