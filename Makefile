@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 VENV_IO := .venv-io
 INSTALLED_IO := $(VENV_IO)/.installed
 
-.PHONY: demo test test_io lint clean
+.PHONY: demo test test_slow test_io lint clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m flood_distill.reproduce --gin_file=demo.gin --work_dir=runs/demo
@@ -16,6 +16,9 @@ test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10
+
+test_slow: $(INSTALLED)
+	TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 tests/slow
 
 test_io: $(INSTALLED_IO)
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_IO)/bin/python -m pytest -n 2 --dist loadfile --durations=10 \
