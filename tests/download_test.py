@@ -1,5 +1,6 @@
 """The download as a whole, against a server on real sockets: what is fetched, what is left alone, what is said."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -241,7 +242,9 @@ def test_killed_run_goes_on_where_it_was(server, tmp_path):
 def test_ctrl_c_is_one_line(server, tmp_path):
     server.put(S1, noise(98, 5_000_000))
     server.pause_s = 0.02
-    process = call(f"--output_dir={tmp_path}", f"--base_url={server.url}", "--layers=S1Hand")
+    # A shell's background jobs, and so their children, ignore Ctrl-C; a person's do not.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = call(f"--output_dir={tmp_path}", f"--base_url={server.url}", "--layers=S1Hand", preexec_fn=heard)
     wait_for(lambda: any(path.stat().st_size > 100_000 for path in tmp_path.rglob("*.part")))
     process.send_signal(signal.SIGINT)
     stderr = process.communicate(timeout=120)[1]
