@@ -17,7 +17,9 @@ _GROUPS = (
     ("decoder", "decoder"),
     ("logits", "logits"),
 )
-_CALLS = re.compile("Call|While|If|Case|Iterator|^_|Dataset")  # their time is that of what they call, or waiting
+_CALLS = re.compile(
+    "Call|While|If|Case|Iterator|Dataset|^_(Arg|Retval|Recv|Send)"
+)  # time of what they call, or waiting
 _TRACE = re.compile(r"^(?P<name>[\w./-]+):(?P<operation>\w+)$")
 
 
