@@ -1,5 +1,6 @@
 """SIGKILL at several moments of a conversion, each told by the files that are there; about ten seconds a moment."""
 
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ VERSION = "1.0.0"
 PROJECT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT_S = 300
 NUM_CHIPS = 24
+OLD = 1000.0  # time of change, in seconds since 1970, that marks the dataset to be replaced
 
 
 def _inside(config_dir, pattern):
@@ -27,9 +29,9 @@ def _workers_read(config_dir, process):
     return _inside(config_dir, "") and len(process.children()) >= 2
 
 
-def _is_new(path, process):
+def _is_new(path):
     try:
-        return path.stat().st_mtime > process.create_time()
+        return path.stat().st_mtime != OLD
     except FileNotFoundError:
         return False
 
@@ -47,12 +49,19 @@ MOMENTS = {
 OVERWRITING = {
     "tiles are being read": _workers_read,
     "the old one is set aside": lambda folder, process: (folder / f"{VERSION}.replaced").is_dir(),
-    "the new one has its name": lambda folder, process: _is_new(folder / VERSION / "dataset_info.json", process),
+    "the new one has its name": lambda folder, process: _is_new(folder / VERSION / "dataset_info.json"),
 }
-# The real command, with a buffer of TFDS that is smaller than the dataset.
+# The real command, with a buffer of TFDS that is smaller than the dataset, and a second between the last file and the
+# dataset's name: on a busy machine that moment is over before it is seen.
 COMMAND = """
-import sys
+import time
+import tensorflow_datasets as tfds
 from data_prep import conversion, convert
+write = tfds.core.DatasetInfo.write_to_directory
+def write_and_wait(*args, **kwargs):
+    write(*args, **kwargs)
+    time.sleep(1)
+tfds.core.DatasetInfo.write_to_directory = write_and_wait
 conversion._SHUFFLE_BUFFER_BYTES = 8 << 20
 convert.entry_point()
 """
@@ -87,6 +96,7 @@ def _kill_at(moment, tiles_dir, data_dir, *flags):
         while not moment(data_dir / HAND, process):
             assert command.poll() is None, command.stderr.read().decode()
             assert time.monotonic() < deadline, "the moment did not come"
+            time.sleep(0.002)
         children = process.children(recursive=True)
         command.kill()
     assert command.returncode == -9  # it had not ended by itself
@@ -112,6 +122,7 @@ def test_killed_conversion_leaves_no_dataset_or_a_whole_one(name, tiles_dir, tmp
 
 @pytest.mark.parametrize("name", OVERWRITING)
 def test_killed_overwriting_keeps_the_old_one_or_has_a_whole_new_one(name, tiles_dir, tmp_path, unkilled):
-    conversion.convert(HAND, tiles_dir, tmp_path)
+    old = conversion.convert(HAND, tiles_dir, tmp_path).path
+    os.utime(old / "dataset_info.json", (OLD, OLD))
     children = _kill_at(OVERWRITING[name], tiles_dir, tmp_path, "--overwrite")
     _check_after_kill(tmp_path / HAND, tiles_dir, tmp_path, unkilled, children)
