@@ -18,8 +18,8 @@ _HINTS = {contract.FLOAT32: "f32", contract.BFLOAT16: "bf16"}
 def load(folder: epath.Path, info: model_info.ModelInfo) -> Callable[..., Mapping[str, np.ndarray]]:
     """Reads a SavedModel; every image size is compiled when it first comes.
 
-    Fixed sizes are a seventh faster in bfloat16, and the positions of the align-corners resize, which bfloat16 cannot hold, become
-    constants before anything is rounded. A batch smaller than one that came before is filled up rather than compiled
+    Fixed sizes are a seventh faster in bfloat16, and the positions of the align-corners resize, which bfloat16 cannot
+    hold, become constants before anything is rounded. A batch smaller than one that came before is filled up rather than compiled
     again.
 
     Args:
