@@ -19,8 +19,8 @@ def load(folder: epath.Path, info: model_info.ModelInfo) -> Callable[..., Mappin
     """Reads a SavedModel; every image size is compiled when it first comes.
 
     Fixed sizes are a seventh faster in bfloat16, and the positions of the align-corners resize, which bfloat16 cannot
-    hold, become constants before anything is rounded. A batch smaller than one that came before is filled up rather than compiled
-    again.
+    hold, become constants before anything is rounded. A batch smaller than one that came before is filled up rather
+    than compiled again.
 
     Args:
         folder: holds saved_model.pb; local.
