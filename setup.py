@@ -59,8 +59,8 @@ setup(
         "iotest": ["moto[server]>=5"],  # a local S3 server
         "cuda": ["tensorflow[and-cuda]>=2.17"],
         "earthengine": EARTH_ENGINE,
-        # Networks, losses and metrics run on every Keras backend. pip's torch brings CUDA with it: for the CPU alone,
-        # install a build of torch for the CPU alone first, from PyTorch's own index.
+        # Networks, losses and metrics run on every Keras backend. pip's torch brings CUDA with it: where
+        # the CPU is enough, install a build for the CPU alone first, from PyTorch's own index.
         "backends": ["jax>=0.10", "torch>=2.13"],
         "beam": BEAM,
         "sweep": ["optuna>=4"],

@@ -1,12 +1,9 @@
 """TF1 checkpoints as the reference writes them: what is taken, adapted, left out, refused; and ours in their form."""
 
-import functools
-
 import numpy as np
 import pytest
-import reference_graph
 import tensorflow as tf
-from reference_comparison import random_image
+from reference_comparison import random_image, reference_network
 
 from flood_distill.errors import UserError
 from flood_distill.models import deeplab, layers
@@ -35,10 +32,7 @@ def _by_saver(variables, prefix):
 @pytest.fixture(scope="module")
 def reference():
     """The VOC network, narrow: RGB, 21 classes, one decoder stage at stride 4."""
-    width = functools.partial(layers.scaled_channels, width_multiplier=NARROW["width_multiplier"])
-    graph = reference_graph.ReferenceGraph((4,), num_classes=21, num_middle_units=1, width=width)
-    graph(random_image(33, 33, channels=3))
-    return graph
+    return reference_network(channels=3, decoder_strides=(4,), num_classes=21, **NARROW)
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,17 @@
 """Training from a TF1 checkpoint: weights and input range are the checkpoint's in training, evaluation and export."""
 
-import functools
 import json
 
 import gin
 import numpy as np
 import pytest
-import reference_graph
 import tensorflow as tf
 from fake_records import FakeRecords, make_example
-from reference_comparison import random_image
+from reference_comparison import random_image, reference_network, write_checkpoint
 
 from flood_distill import contract, export_model, input_pipeline, normalization, predictor, records
 from flood_distill.errors import UserError
-from flood_distill.models import layers
-from flood_distill.training import experiment, model_files, tf1_checkpoints, trainer
+from flood_distill.training import experiment, model_files, trainer
 
 BINDINGS = """
 network.width_multiplier = 0.05
@@ -26,17 +23,12 @@ l2_weight_decay.rate = 1e-4
 
 @pytest.fixture(scope="module")
 def reference():
-    width = functools.partial(layers.scaled_channels, width_multiplier=0.05)
-    graph = reference_graph.ReferenceGraph((4, 2), num_middle_units=1, width=width)
-    graph(random_image(33, 33))
-    return graph
+    return reference_network(width_multiplier=0.05, num_middle_units=1)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(reference, tmp_path_factory):
-    prefix = str(tmp_path_factory.mktemp("some_archive") / "model.ckpt")
-    tf1_checkpoints.write(reference.variables, prefix)
-    return prefix
+    return write_checkpoint(reference, tmp_path_factory.mktemp("some_archive"))
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """Our network beside `reference_graph`, output by output."""
 
+import functools
+from pathlib import Path
+
 import keras
 import numpy as np
+import reference_graph
 
 from flood_distill.models import deeplab, layers
-from flood_distill.training import pretrained
+from flood_distill.training import pretrained, tf1_checkpoints
 
 TOLERANCE = 1e-4  # of the largest value
 TAPS = {
@@ -26,6 +30,21 @@ OUTPUTS = {
 def random_image(height: int, width: int, channels: int = 2) -> np.ndarray:
     """Returns two images, float32 [2, height, width, channels] in [0, 1]."""
     return np.random.default_rng(1).random((2, height, width, channels), dtype=np.float32)
+
+
+def reference_network(channels: int = 2, width_multiplier: float = 1.0, **arguments) -> reference_graph.ReferenceGraph:
+    """Returns the reference, given all its variables by a first image of so many channels."""
+    width = functools.partial(layers.scaled_channels, width_multiplier=width_multiplier)
+    graph = reference_graph.ReferenceGraph(width=width, **arguments)
+    graph(random_image(33, 33, channels))
+    return graph
+
+
+def write_checkpoint(reference: reference_graph.ReferenceGraph, folder: Path) -> str:
+    """Writes the reference's variables as it does itself; returns the checkpoint's prefix."""
+    prefix = str(folder / "model.ckpt")
+    tf1_checkpoints.write(reference.variables, prefix)
+    return prefix
 
 
 def network(checkpoint: str, **arguments) -> keras.Model:

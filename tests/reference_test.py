@@ -1,13 +1,7 @@
 """The network equals the reference's graph on the weights of a TF1 checkpoint; at full width in tests/slow."""
 
-import functools
-
 import pytest
-import reference_graph
-from reference_comparison import assert_equal, network, random_image
-
-from flood_distill.models import layers
-from flood_distill.training import tf1_checkpoints
+from reference_comparison import assert_equal, network, random_image, reference_network, write_checkpoint
 
 NARROW = {"width_multiplier": 0.05, "num_middle_units": 2}
 
@@ -15,18 +9,13 @@ NARROW = {"width_multiplier": 0.05, "num_middle_units": 2}
 @pytest.fixture(scope="module")
 def reference():
     """The reference with variables of its own."""
-    width = functools.partial(layers.scaled_channels, width_multiplier=NARROW["width_multiplier"])
-    graph = reference_graph.ReferenceGraph(num_middle_units=NARROW["num_middle_units"], width=width)
-    graph(random_image(33, 33))
-    return graph
+    return reference_network(**NARROW)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(reference, tmp_path_factory):
-    """Its variables in a file, as the reference writes them."""
-    prefix = str(tmp_path_factory.mktemp("reference") / "model.ckpt")
-    tf1_checkpoints.write(reference.variables, prefix)
-    return prefix
+    """Its variables in a file."""
+    return write_checkpoint(reference, tmp_path_factory.mktemp("reference"))
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])

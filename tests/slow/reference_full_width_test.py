@@ -1,10 +1,7 @@
 """The published network, all 41 million weights, equals the reference's graph (half a minute a case on 2 cores)."""
 
 import pytest
-import reference_graph
-from reference_comparison import assert_equal, network, random_image
-
-from flood_distill.training import tf1_checkpoints
+from reference_comparison import assert_equal, network, random_image, reference_network, write_checkpoint
 
 NUM_VARIABLES = 41_412_066  # of the student, moving statistics among them
 
@@ -12,17 +9,13 @@ NUM_VARIABLES = 41_412_066  # of the student, moving statistics among them
 @pytest.fixture(scope="module")
 def reference():
     """Xception-65 with variables of its own."""
-    graph = reference_graph.ReferenceGraph()
-    graph(random_image(33, 33))
-    return graph
+    return reference_network()
 
 
 @pytest.fixture(scope="module")
 def checkpoint(reference, tmp_path_factory):
     """Its variables in a file."""
-    prefix = str(tmp_path_factory.mktemp("reference") / "model.ckpt")
-    tf1_checkpoints.write(reference.variables, prefix)
-    return prefix
+    return write_checkpoint(reference, tmp_path_factory.mktemp("reference"))
 
 
 def test_the_reference_has_the_published_number_of_variables(reference):
