@@ -128,7 +128,8 @@ def test_split_lists_have_two_columns_crlf_and_no_header(small_world):
     folder = small_world / layout.SPLITS_DIR
     content = (folder / "flood_train_data.csv").read_bytes()
     assert content == (
-        b"Ghana_10007_S1Hand.tif,Ghana_10007_LabelHand.tif\r\nIndia_10007_S1Hand.tif,India_10007_LabelHand.tif\r\n"
+        b"Mekong_10007_S1Hand.tif,Mekong_10007_LabelHand.tif\r\n"
+        b"Sri-Lanka_10007_S1Hand.tif,Sri-Lanka_10007_LabelHand.tif\r\n"
     )
     names = {path.name for path in folder.iterdir()}
     assert names == {f"flood_{split}_data.csv" for split in ("train", "valid", "test", "bolivia")}

@@ -232,7 +232,7 @@ def _add_sand(site: _Site, hills: np.ndarray, distance: np.ndarray, width: float
     """Sand bars beside the river and dry beds in the open land."""
     patches = site.noise(2600.0, 40.0) - 0.02 * np.minimum(hills, 50.0)
     beds = patches > noise.threshold_of(patches, site.biome.sand * site.rng.uniform(0.2, 1.8))
-    bars = (distance < width / 2 + 70.0) & (site.noise(1200.0, 80.0) > 1.25)
+    bars = (distance < width / 2 + 70.0) & (site.noise(1200.0, 80.0) > 1.25) & (site.biome.sand > 0)
     cover[beds | bars] = world.SAND
 
 
