@@ -68,7 +68,7 @@ def compare() -> None:
             ours[name].append(in_a_process(name))
         if _PEER_COMMAND.value:
             print(f"... {_PEER}", file=sys.stderr)
-            peers.append(run_peer(_PEER_COMMAND.value))
+            peers += run_peer_or_warn(_PEER_COMMAND.value)
     settings = settings_of_flags()
     rows = [_row(name, model_cases.CASES[name], settings, results) for name, results in ours.items()]
     rows += _peer_rows(peers)
@@ -115,6 +115,15 @@ def run_peer(command: str) -> dict:
     """Runs a peer's benchmark; returns the last JSON line that it prints, and its peak memory in MiB."""
     output, peak = _run(shlex.split(command))
     return {**peer_numbers(output), "peak_mib": peak}
+
+
+def run_peer_or_warn(command: str) -> list[dict]:
+    """Returns what `run_peer` does, in a list; an empty one, and a warning, where the peer fails: ours still counts."""
+    try:
+        return [run_peer(command)]
+    except (OSError, RuntimeError, ValueError) as error:
+        print(f"--peer_command failed, so the table has no peer: {error}", file=sys.stderr)
+        return []
 
 
 def peer_numbers(output: str) -> dict:

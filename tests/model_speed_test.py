@@ -22,6 +22,14 @@ def test_last_line_of_json_counts():
         model_speed.peer_numbers("nothing\n")
 
 
+@pytest.mark.parametrize("command", ["false", "echo nothing", "no_such_program"])
+def test_a_peer_that_fails_does_not_take_our_numbers_along(command, capsys):
+    assert model_speed.run_peer_or_warn(command) == []
+    assert "no peer" in capsys.readouterr().err
+    (numbers,) = model_speed.run_peer_or_warn("echo '{\"inference_images_per_s\": 2}'")
+    assert numbers["inference_images_per_s"] == 2
+
+
 def test_time_and_work_are_summed_by_group():
     operations = [
         ("net/xception_65-middle_flow-a_pointwise/convolution", "_MklNativeConv2D", 3.0),
