@@ -25,6 +25,8 @@ from pathlib import Path
 
 from absl import app, flags
 
+from flood_distill import allocator
+
 _SIZE_PX = flags.DEFINE_integer("size_px", 320, "Side of the images.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Images at once.")
 _WIDTH_MULTIPLIER = flags.DEFINE_float("width_multiplier", 1.0, "Factor on the network's channels; 1 is Xception-65.")
@@ -93,6 +95,7 @@ def settings_of_flags():
 
 def timed(name: str) -> dict[str, list[float]]:
     """Runs one case in this process; returns seconds and seconds of processor time of every run."""
+    allocator.keep_freed_memory()  # as training and evaluation do
     from benchmarks import model_cases
 
     with tempfile.TemporaryDirectory() as scratch:
