@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import math
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import gin
 import keras
@@ -12,24 +10,25 @@ import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
-from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes, statistics
+from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
 from flood_distill.models import folding
 from flood_distill.training import (
+    initial,
+    loop,
     mixed_precision,
     model_files,
     network,
     objectives,
     optimization,
-    pretrained,
     run_log,
     strategies,
     warm_start,
 )
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.precise_batch_norm import PreciseBatchNorm
-from flood_distill.training.trainer import L2, LOSS, Trainer
+from flood_distill.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +110,16 @@ def train(
     Raises:
         UserError: for settings or data that do not fit together, and when the loss is not finite.
     """
-    # 1. Strategy and data.
+    # 1. Settings and strategy: what does not fit together ends the run before anything is read or written.
     object_store.connect(model_dir)
     distribution = strategies.make_strategy(strategy, tpu)
     _check_settings(distribution, task, inputs, batch_size, teacher_model_dir)
     mixed_precision.check(precision)
-    start = warm_start.source(initial_weights, teacher_model_dir)
-    if start and pretrained_checkpoint:
-        raise UserError("train.initial_weights and train.pretrained_checkpoint: give one of them")
+    start = initial.InitialWeights(
+        warm_start.source(initial_weights, teacher_model_dir), pretrained_checkpoint, pretrained_part
+    )
+
+    # 2. Datasets, and the description of the run that follows from them.
     sources = [records.load(data_dir, dataset) for dataset in datasets]
     validation = records.load(data_dir, validation_dataset)
     imagery = records.common_imagery([*sources, validation])
@@ -126,88 +127,44 @@ def train(
         name=name,
         task=task,
         inputs=inputs,
-        network=network.network(len(imagery.bands(inputs)), _input_range(start, pretrained_checkpoint)),
+        network=network.network(len(imagery.bands(inputs)), start.input_range()),
         train_datasets=list(datasets),
         dataset=validation_dataset,
         source=_source_of([*sources, validation]),
-        pretrained="/".join(epath.Path(start or pretrained_checkpoint).parts[-2:]),
+        pretrained=start.short_name(),
         seed=seed,
         training_precision=precision,
     )
 
-    # 2. Network, optimizer and objective.
-    keras.utils.set_random_seed(seed)
-    with distribution.scope():
-        model = network.build(info.network, distribution.num_replicas_in_sync > 1, precision)
-        optimizer = mixed_precision.loss_scaling(optimization.momentum_optimizer(num_steps), precision)
-        objective = _objective(task, teacher_model_dir, info)
-    trainer = Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, seed, jit_compile)
+    # 3. Network, optimizer and objective.
+    trainer = _make_trainer(distribution, info, teacher_model_dir, num_steps, jit_compile)
 
-    # 3. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the weights of
-    # another run or of a public checkpoint; (3) scratch, the weights drawn above.
+    # 4. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the best weights of
+    # another run, a student's teacher among them; (3) a public checkpoint; (4) scratch, the weights drawn in 3.
     files.make_folder(model_dir)
     state = RunState(trainer, model_dir, info, max_checkpoints)
     step = state.restore()
     if step == 0:
-        if start:
-            tqdm.write(warm_start.load(model, info, start))
-        elif pretrained_checkpoint:
-            tqdm.write(str(pretrained.load(model, pretrained_checkpoint, pretrained_part)))
-        model_info.write(info, model_dir)
-        files.write_text(epath.Path(model_dir) / contract.CONFIG_GIN, gin.config_str())
-    log = run_log.RunLog(model_dir, step)
+        start.load(trainer.model, info)
+        _write_description(info, model_dir)
 
-    # 4. Batches, from this step on.
+    # 5. Batches, from this step on.
     training_batches = functools.partial(
         input_pipeline.training_dataset, sources, mixing=mixing, task=task, inputs=inputs, seed=seed
     )
     batches = training_batches(batch_size=batch_size, crop_size_px=crop_size_px, start_step=step)
-    iterator = iter(distribution.experimental_distribute_dataset(batches))
     batch_norms = None
     if precise_batch_norm_batches:
         tile_px = sizes.padded_size_px(imagery.tile_size_px, info.output_stride)
         whole_tiles = training_batches(batch_size=validation_batch_size, crop_size_px=tile_px, start_step=0)
-        batch_norms = PreciseBatchNorm(distribution, model, whole_tiles.take(precise_batch_norm_batches))
-    validation_batches = distribution.experimental_distribute_dataset(
-        input_pipeline.evaluation_dataset(
-            validation,
-            contract.VALIDATION_SPLIT,
-            inputs=inputs,
-            output_stride=info.output_stride,
-            batch_size=validation_batch_size,
-            pad_to_full_batch=True,
-            features=(),
-        )
-    )
+        batch_norms = PreciseBatchNorm(distribution, trainer.model, whole_tiles.take(precise_batch_norm_batches))
+    validate = _validator(trainer, validation, info, validation_batch_size, batch_norms)
 
-    # 5. The loop.
-    with tqdm(total=num_steps, initial=step, desc=name, unit="step") as bar:
-        while step < num_steps:
-            stop = min(_next_multiple(step, every) for every in (report_every, validate_every, checkpoint_every))
-            stop = min(stop, num_steps)
-            learning_rate, started = trainer.learning_rate(), time.perf_counter()
-            metrics = _train_until(trainer, iterator, step, stop, learning_rate)
-            seconds = time.perf_counter() - started
-            report = {
-                "learning_rate": learning_rate,
-                "loss": metrics[LOSS],
-                "l2": metrics[L2],
-                "images_per_second": (stop - step) * batch_size / seconds,
-            }
-            bar.update(stop - step)
-            step = stop
-            if step % validate_every == 0 or step == num_steps:
-                if batch_norms:
-                    batch_norms.measure()
-                report["validation_iou"] = _validate(trainer, validation_batches)
-                state.offer_best(report["validation_iou"])
-            bar.set_postfix({"loss": f"{report['loss']:.4f}", "best_iou": f"{state.best[1]:.4f}"}, refresh=False)
-            log.report(step, report)
-            _save_operative_config(model_dir)
-            if step % checkpoint_every == 0 or step == num_steps:
-                log.flush()
-                state.save()
-
+    # 6. The loop.
+    cadence = loop.Cadence(num_steps, report_every, validate_every, checkpoint_every)
+    log = run_log.RunLog(model_dir, step)
+    whole = loop.Loop(trainer, state, log, cadence, batch_size, validate, model_dir, name)
+    step = whole.run(iter(distribution.experimental_distribute_dataset(batches)), step)
     return Outcome(step, *state.best)
 
 
@@ -225,13 +182,6 @@ def _check_settings(
         raise UserError("distillation needs --teacher_model_dir, the model_dir of a trained teacher")
     if task == SUPERVISED and teacher_model_dir:
         raise UserError("--teacher_model_dir is for distillation; this gin file trains without a teacher")
-
-
-def _input_range(start: str, pretrained_checkpoint: str) -> Sequence[float]:
-    """Returns the range of the input that the initial weights expect."""
-    if start:
-        return model_info.read(start).network.get("input_range", contract.IMAGE_RANGE)
-    return pretrained.input_range(pretrained_checkpoint) if pretrained_checkpoint else contract.IMAGE_RANGE
 
 
 def _source_of(datasets: Sequence[records.Records]) -> str:
@@ -258,27 +208,49 @@ def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) ->
     return functools.partial(objectives.distillation_objective, teacher=folded)
 
 
-def _next_multiple(step: int, every: int) -> int:
-    return (step // every + 1) * every
+def _make_trainer(
+    distribution: tf.distribute.Strategy,
+    info: model_info.ModelInfo,
+    teacher_model_dir: str,
+    num_steps: int,
+    jit_compile: bool,
+) -> Trainer:
+    keras.utils.set_random_seed(info.seed)
+    with distribution.scope():
+        model = network.build(info.network, distribution.num_replicas_in_sync > 1, info.training_precision)
+        optimizer = mixed_precision.loss_scaling(optimization.momentum_optimizer(num_steps), info.training_precision)
+        objective = _objective(info.task, teacher_model_dir, info)
+    return Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, info.seed, jit_compile)
 
 
-def _train_until(trainer: Trainer, iterator: Iterable, step: int, stop: int, learning_rate: float) -> dict[str, float]:
-    metrics, bad_step = trainer.train_steps(iterator, tf.constant(stop - step, tf.int64))
-    if bad_step:
-        raise UserError(
-            f"the loss is not finite at step {int(bad_step)} (learning rate {learning_rate:.3g}); "
-            "lower poly_schedule.base_learning_rate or look for bad chips; checkpoints are from before"
+def _write_description(info: model_info.ModelInfo, model_dir: str) -> None:
+    model_info.write(info, model_dir)
+    files.write_text(epath.Path(model_dir) / contract.CONFIG_GIN, gin.config_str())
+
+
+def _validator(
+    trainer: Trainer,
+    validation: records.Records,
+    info: model_info.ModelInfo,
+    batch_size: int,
+    batch_norms: PreciseBatchNorm | None,
+) -> Callable[[], float]:
+    """Returns what measures the pooled IoU on the validation split, after the batch norms' statistics if asked to."""
+    batches = trainer.strategy.experimental_distribute_dataset(
+        input_pipeline.evaluation_dataset(
+            validation,
+            contract.VALIDATION_SPLIT,
+            inputs=info.inputs,
+            output_stride=info.output_stride,
+            batch_size=batch_size,
+            pad_to_full_batch=True,
+            features=(),
         )
-    return {name: float(value) for name, value in metrics.items()}
+    )
 
+    def validate() -> float:
+        if batch_norms:
+            batch_norms.measure()
+        return loop.validation_iou(trainer, batches)
 
-def _validate(trainer: Trainer, batches: Iterable) -> float:
-    counts = sum(trainer.evaluate_step(batch) for batch in batches)
-    iou = statistics.iou(statistics.Counts(*(int(count) for count in counts)))
-    return 0.0 if math.isnan(iou) else iou
-
-
-def _save_operative_config(model_dir: str) -> None:
-    path = epath.Path(model_dir) / contract.OPERATIVE_CONFIG_GIN
-    if not path.exists():
-        files.write_text(path, gin.operative_config_str())
+    return validate
