@@ -8,7 +8,6 @@ import gin
 import keras
 import tensorflow as tf
 from etils import epath
-from tqdm import tqdm
 
 from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes
 from flood_distill.errors import UserError
@@ -139,8 +138,8 @@ def train(
     # 3. Network, optimizer and objective.
     trainer = _make_trainer(distribution, info, teacher_model_dir, num_steps, jit_compile)
 
-    # 4. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the best weights of
-    # another run, a student's teacher among them; (3) a public checkpoint; (4) scratch, the weights drawn in 3.
+    # 4. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the best weights
+    # of another run, such as a student's teacher; (3) a public checkpoint; (4) scratch, the weights drawn in 3.
     files.make_folder(model_dir)
     state = RunState(trainer, model_dir, info, max_checkpoints)
     step = state.restore()
