@@ -75,7 +75,7 @@ setup(
         "console_scripts": [
             *(
                 f"flood_distill_{name} = flood_distill.{name}:entry_point"
-                for name in ("train", "evaluate", "export", "predict", "reproduce", "checkpoints")
+                for name in ("train", "evaluate", "export", "predict", "reproduce", "checkpoints", "supervise")
             ),
             *(
                 f"flood_distill_{name} = data_prep.{name}:entry_point"

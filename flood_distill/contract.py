@@ -148,6 +148,7 @@ STRATEGIES = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
 
 # --- Files of a model_dir --------------------------------------------------------------------------------------------
 MODEL_JSON = "model.json"
+LOCK_FILE = "lock"  # held by the process that trains there
 CHECKPOINTS_DIR = "checkpoints"
 BEST_DIR = "best"
 CONFIG_GIN = "config.gin"

@@ -3,12 +3,12 @@ r"""Trains a teacher, a supervised baseline or a student.
 python -m flood_distill.train --gin_file=teacher.gin --data_dir=R --model_dir=M
 python -m flood_distill.train --gin_file=student_distill.gin --data_dir=R --model_dir=M2 --teacher_model_dir=M
 
-The same command goes on where an interrupted one stopped.
+The same command goes on where an interrupted one stopped: docs/training.md.
 """
 
 from absl import flags
 
-from flood_distill import cli, contract
+from flood_distill import cli, contract, exit_codes
 
 cli.define_gin_flags()
 flags.adopt_module_key_flags(cli)
@@ -23,27 +23,32 @@ flags.DEFINE_integer(
 FLAGS = flags.FLAGS
 
 
-def main(_: list[str]) -> None:
+def main(_: list[str]) -> int:
     """Parses the configuration and runs the training."""
     # Here, not above: TensorFlow takes seconds to import, and configurables come before their bindings.
     import tensorflow as tf
 
-    from flood_distill.training import experiment
+    from flood_distill.training import experiment, lost_workers, stopping
 
     cli.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
     if FLAGS.threads:
         tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
         tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
-    outcome = experiment.train(
-        FLAGS.data_dir,
-        FLAGS.model_dir,
-        teacher_model_dir=FLAGS.teacher_model_dir,
-        strategy=FLAGS.strategy,
-        tpu=FLAGS.tpu,
-    )
+    with stopping.on_signals(stopping.leave_at_once), lost_workers.leave_when_one_is_lost():
+        outcome = experiment.train(
+            FLAGS.data_dir,
+            FLAGS.model_dir,
+            teacher_model_dir=FLAGS.teacher_model_dir,
+            strategy=FLAGS.strategy,
+            tpu=FLAGS.tpu,
+        )
+    if outcome.stopped:
+        print(f"stopped at step {outcome.step} and saved; the same command goes on")
+        return exit_codes.STOPPED
     print(f"best validation IoU {outcome.best_iou:.4f} at step {outcome.best_step} of {outcome.step}; next:")
     print(f"  python -m flood_distill.evaluate --model={FLAGS.model_dir} --data_dir={FLAGS.data_dir} --output_dir=O")
     print(f"  python -m flood_distill.export --model_dir={FLAGS.model_dir} --export_dir=X")
+    return exit_codes.DONE
 
 
 def entry_point() -> None:

@@ -78,13 +78,20 @@ def test_two_replicas_step_as_one():
     assert int(sum(two.evaluate_step(distributed))) == scored
 
 
-def test_loss_falls_on_separable_data():
+def test_loss_falls_on_separable_data_until_it_is_asked_to_stop():
     one = _trainer()
     first, _ = _run(one, 2)
     _run(one, 36)
     last, _ = _run(one, 2)
     assert float(last["loss"]) < 0.7 * float(first["loss"])
     assert int(one.step) == 40
+    assert not one.stopped
+    one.ask_to_stop()
+    metrics, bad_step = _run(one, 1000)
+    assert int(one.step) == 41  # the step that it was in
+    assert one.stopped
+    assert not bad_step
+    assert float(metrics["loss"]) == pytest.approx(float(last["loss"]), rel=0.5)  # of one step, not a thousandth
 
 
 def test_nan_stops_and_names_the_step():

@@ -9,7 +9,17 @@ import keras
 import tensorflow as tf
 from etils import epath
 
-from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes
+from flood_distill import (
+    contract,
+    files,
+    input_pipeline,
+    model_info,
+    object_store,
+    records,
+    run_lock,
+    sizes,
+    supervision,
+)
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
 from flood_distill.models import folding
@@ -22,6 +32,7 @@ from flood_distill.training import (
     objectives,
     optimization,
     run_log,
+    stopping,
     strategies,
     warm_start,
 )
@@ -32,11 +43,19 @@ from flood_distill.training.trainer import Trainer
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its last step, the step and pooled validation IoU of its best weights."""
+    """How a run ended.
+
+    Attributes:
+        step: its last step.
+        best_step: step of its best weights.
+        best_iou: their pooled validation IoU.
+        stopped: a signal stopped it before its end; everything is saved.
+    """
 
     step: int
     best_step: int
     best_iou: float
+    stopped: bool = False
 
 
 @gin.configurable
@@ -71,7 +90,8 @@ def train(
 ) -> Outcome:
     """Trains one network and keeps the weights with the highest pooled water IoU on the validation split.
 
-    The same command goes on where an earlier one was interrupted.
+    The same command goes on where an earlier one was interrupted. SIGTERM and Ctrl-C stop it after the step that it is
+    in, saved; a second Ctrl-C at once.
 
     Args:
         data_dir: folder of the converted datasets.
@@ -107,7 +127,8 @@ def train(
         jit_compile: compile the step with XLA (GPU and TPU; far slower on CPU).
 
     Raises:
-        UserError: for settings or data that do not fit together, and when the loss is not finite.
+        UserError: for settings or data that do not fit together, when another process trains in `model_dir`, when its
+            disk is full, and when the loss is not finite.
     """
     # 1. Settings and strategy: what does not fit together ends the run before anything is read or written.
     object_store.connect(model_dir)
@@ -138,33 +159,36 @@ def train(
     # 3. Network, optimizer and objective.
     trainer = _make_trainer(distribution, info, teacher_model_dir, num_steps, jit_compile)
 
-    # 4. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the best weights
-    # of another run, such as a student's teacher; (3) a public checkpoint; (4) scratch, the weights drawn in 3.
     files.make_folder(model_dir)
-    state = RunState(trainer, model_dir, info, max_checkpoints)
-    step = state.restore()
-    if step == 0:
-        start.load(trainer.model, info)
-        _write_description(info, model_dir)
+    with run_lock.only_run(model_dir):
+        # 4. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the best
+        # weights of another run, such as a student's teacher; (3) a public checkpoint; (4) scratch: drawn in 3.
+        state = RunState(trainer, model_dir, info, max_checkpoints)
+        step = state.restore()
+        if step == 0:
+            start.load(trainer.model, info)
+            _write_description(info, model_dir)
 
-    # 5. Batches, from this step on.
-    training_batches = functools.partial(
-        input_pipeline.training_dataset, sources, mixing=mixing, task=task, inputs=inputs, seed=seed
-    )
-    batches = training_batches(batch_size=batch_size, crop_size_px=crop_size_px, start_step=step)
-    batch_norms = None
-    if precise_batch_norm_batches:
-        tile_px = sizes.padded_size_px(imagery.tile_size_px, info.output_stride)
-        whole_tiles = training_batches(batch_size=validation_batch_size, crop_size_px=tile_px, start_step=0)
-        batch_norms = PreciseBatchNorm(distribution, trainer.model, whole_tiles.take(precise_batch_norm_batches))
-    validate = _validator(trainer, validation, info, validation_batch_size, batch_norms)
+        # 5. Batches, from this step on.
+        training_batches = functools.partial(
+            input_pipeline.training_dataset, sources, mixing=mixing, task=task, inputs=inputs, seed=seed
+        )
+        batches = training_batches(batch_size=batch_size, crop_size_px=crop_size_px, start_step=step)
+        batch_norms = None
+        if precise_batch_norm_batches:
+            tile_px = sizes.padded_size_px(imagery.tile_size_px, info.output_stride)
+            whole_tiles = training_batches(batch_size=validation_batch_size, crop_size_px=tile_px, start_step=0)
+            batch_norms = PreciseBatchNorm(distribution, trainer.model, whole_tiles.take(precise_batch_norm_batches))
+        validate = _validator(trainer, validation, info, validation_batch_size, batch_norms)
 
-    # 6. The loop.
-    cadence = loop.Cadence(num_steps, report_every, validate_every, checkpoint_every)
-    log = run_log.RunLog(model_dir, step)
-    whole = loop.Loop(trainer, state, log, cadence, batch_size, validate, model_dir, name)
-    step = whole.run(iter(distribution.experimental_distribute_dataset(batches)), step)
-    return Outcome(step, *state.best)
+        # 6. The loop.
+        cadence = loop.Cadence(num_steps, report_every, validate_every, checkpoint_every)
+        log = run_log.RunLog(model_dir, step)
+        whole = loop.Loop(trainer, state, log, cadence, batch_size, validate, model_dir, name)
+        supervision.report_started()
+        with stopping.on_signals(trainer.ask_to_stop):
+            step = whole.run(iter(distribution.experimental_distribute_dataset(batches)), step)
+        return Outcome(step, *state.best, stopped=step < num_steps)
 
 
 def _check_settings(

@@ -89,39 +89,39 @@ class Loop:
             step: steps already made.
 
         Returns:
-            The last step.
+            The last step; an earlier one than the run's last if a signal asked it to stop.
 
         Raises:
             UserError: when the loss is not finite.
         """
         with tqdm(total=self._cadence.num_steps, initial=step, desc=self._name, unit="step") as bar:
-            while step < self._cadence.num_steps:
-                stop = self._cadence.next_stop(step)
-                report = self._train(batches, step, stop)
-                bar.update(stop - step)
-                step = stop
+            while step < self._cadence.num_steps and not self._trainer.stopped:
+                report = self._train(batches, step, self._cadence.next_stop(step))
+                step = int(self._trainer.step.numpy())
+                bar.update(step - bar.n)
                 if self._cadence.validates(step):
                     report["validation_iou"] = self._validate()
                     self._state.offer_best(report["validation_iou"])
                 self._show(bar, report)
                 self._log.report(step, report)
                 _save_operative_config(self._model_dir)
-                if self._cadence.saves(step):
+                if self._cadence.saves(step) or self._trainer.stopped:
                     self._log.flush()
                     self._state.save()
         return step
 
     def _train(self, batches: Iterator, step: int, stop: int) -> dict[str, float]:
-        """Makes the steps up to `stop`; returns what is reported of them."""
+        """Makes the steps up to `stop`, or fewer when asked to stop; returns what is reported of them."""
         learning_rate, started = self._trainer.learning_rate(), time.perf_counter()
         metrics, bad_step = self._trainer.train_steps(batches, tf.constant(stop - step, tf.int64))
         _check_finite(int(bad_step), learning_rate)
         metrics = {name: float(value) for name, value in metrics.items()}
+        steps_made = int(self._trainer.step.numpy()) - step
         return {
             "learning_rate": learning_rate,
             "loss": metrics[LOSS],
             "l2": metrics[L2],
-            "images_per_second": (stop - step) * self._batch_size / (time.perf_counter() - started),
+            "images_per_second": steps_made * self._batch_size / (time.perf_counter() - started),
         }
 
     def _show(self, bar: tqdm, report: dict[str, float]) -> None:

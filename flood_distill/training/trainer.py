@@ -54,16 +54,20 @@ class Trainer:
             optimizer.build(model.trainable_variables)
             # Keras 3's own counter is no tf.Variable.
             self.step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+        # Outside the scope: every worker has its own, and they agree in `_agree_to_stop`.
+        self._asked_to_stop = tf.Variable(False, trainable=False)
+        self._stopped = tf.Variable(False, trainable=False)
         self._replica_step = tf.function(self._replica_step, jit_compile=True) if jit_compile else self._replica_step
 
     @tf.function
     def train_steps(self, iterator: Iterator, num_steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Runs up to `num_steps` steps; stops after the first whose loss is not finite.
+        """Runs up to `num_steps` steps; stops after the first whose loss is not finite, or when asked to.
 
         Returns:
             The mean of each metric over the steps (float32 scalars), and the number of the step, counted from 1 over
             the whole run, whose loss was NaN or infinite (int64 scalar; 0 if none was).
         """
+        first_step = self.step.read_value()
         sums = {name: tf.zeros([]) for name in METRICS}
         bad_step = tf.zeros([], tf.int64)
         for _ in tf.range(num_steps):
@@ -72,7 +76,20 @@ class Trainer:
             if not tf.math.is_finite(metrics[LOSS] + metrics[L2]):
                 bad_step = self.step.read_value()
                 break
-        return {name: sums[name] / tf.cast(num_steps, tf.float32) for name in METRICS}, bad_step
+            if self._agree_to_stop():
+                self._stopped.assign(True)
+                break
+        steps_made = tf.cast(self.step.read_value() - first_step, tf.float32)
+        return {name: sums[name] / steps_made for name in METRICS}, bad_step
+
+    def ask_to_stop(self) -> None:
+        """Makes `train_steps` end after the step that it is in, on all workers; from any thread."""
+        self._asked_to_stop.assign(True)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `train_steps` has ended because this or another worker was asked to stop."""
+        return bool(self._stopped.numpy())
 
     @tf.function
     def evaluate_step(self, batch: dict) -> tf.Tensor:
@@ -92,6 +109,14 @@ class Trainer:
         return {
             name: self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica[name], axis=None) for name in METRICS
         }
+
+    def _agree_to_stop(self) -> tf.Tensor:
+        """Whether any worker was asked to: a step that only some of them make never ends."""
+        asked = tf.cast(self._asked_to_stop.read_value(), tf.int32)
+        if isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            asked = self.strategy.run(tf.identity, args=(asked,))
+            asked = self.strategy.reduce(tf.distribute.ReduceOp.SUM, asked, axis=None)
+        return asked > 0
 
     def _replica_step(self, batch: dict) -> dict[str, tf.Tensor]:
         replica = tf.distribute.get_replica_context()
