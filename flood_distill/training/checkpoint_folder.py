@@ -14,11 +14,10 @@ from tqdm import tqdm
 
 from flood_distill import object_store
 from flood_distill.errors import UserError
+from flood_distill.training import lost_workers
 
 _FILE = re.compile(r"ckpt-(\d+)(?!\d)")  # any file of a checkpoint
 _INDEX = re.compile(r"ckpt-(\d+)\.index")  # the one that makes it
-# Of other workers, not of the disk: whoever runs the job has to start it again.
-_OTHERS_FAULTS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
 class CheckpointFolder:
@@ -52,7 +51,7 @@ class CheckpointFolder:
         (self._folder / f"ckpt-{number}.index").unlink(missing_ok=True)
         try:
             self._manager.save(checkpoint_number=number)
-        except _OTHERS_FAULTS:
+        except lost_workers.LOST:
             raise
         except tf.errors.OpError as error:
             _remove_leftovers(self._folder)

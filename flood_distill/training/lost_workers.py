@@ -10,7 +10,7 @@ import tensorflow as tf
 from flood_distill import exit_codes
 
 # What collective operations raise within seconds after a worker has died, and the strategy when they do not meet.
-_LOST = (
+LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -27,7 +27,7 @@ def leave_when_one_is_lost() -> Iterator[None]:
     """
     try:
         yield
-    except _LOST as error:
+    except LOST as error:
         if "TF_CONFIG" not in os.environ:
             raise
         reason = " ".join(str(error).split())[:200]
