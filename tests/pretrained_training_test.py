@@ -9,7 +9,7 @@ import tensorflow as tf
 from fake_records import FakeRecords, make_example
 from reference_comparison import random_image, reference_network, write_checkpoint
 
-from flood_distill import contract, export_model, input_pipeline, normalization, predictor, records
+from flood_distill import contract, export_model, input_pipeline, normalization, probability, records
 from flood_distill.errors import UserError
 from flood_distill.training import experiment, loop, model_files, trainer
 
@@ -64,7 +64,7 @@ def test_every_use_of_the_run_agrees_with_the_reference(train, reference, checkp
     expected = tf.nn.softmax(reference(seen)["logits"])[..., contract.WATER].numpy()
     expected[:, :, :5] = np.nan
     assert np.nanstd(expected) > 0.05
-    evaluated = predictor.water_probability(model, info, tf.constant(s1), None)
+    evaluated = probability.water_probability(model, info, tf.constant(s1), None)
     exported = export_model.FloodModel(model, info).predict(backscatter_db=tf.constant(s1))
     np.testing.assert_allclose(evaluated, expected, atol=1e-4)
     np.testing.assert_allclose(exported[contract.WATER_PROBABILITY], expected, atol=1e-4)
