@@ -47,7 +47,7 @@ def find_gin_file(name: str) -> str:
 def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str], skip_unknown: bool = False) -> None:
     """Parses gin files, then bindings that override them, into a cleared configuration.
 
-    Bindings of `reproduce` are skipped by the commands that it starts.
+    Bindings of `reproduce` and `sweep` are skipped by the commands that these start.
 
     Args:
         gin_files: paths or names of installed files.
@@ -65,7 +65,9 @@ def parse_gin(gin_files: Sequence[str], gin_params: Sequence[str], skip_unknown:
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)  # gin reports an error for every folder that an include is not in
     try:
-        gin.parse_config_files_and_bindings(paths, list(gin_params), skip_unknown=skip_unknown or ["reproduce"])
+        gin.parse_config_files_and_bindings(
+            paths, list(gin_params), skip_unknown=skip_unknown or ["reproduce", "sweep"]
+        )
     except (ValueError, SyntaxError, OSError, tokenize.TokenError) as error:
         raise UserError(f"gin configuration: {' '.join(str(error).split())}") from error
     finally:
