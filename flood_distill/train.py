@@ -17,6 +17,10 @@ flags.DEFINE_string("model_dir", None, "Folder of the run: checkpoints, best wei
 flags.DEFINE_string("teacher_model_dir", "", "model_dir of the frozen teacher; distillation needs it.")
 flags.DEFINE_enum("strategy", "auto", contract.STRATEGIES, "How to distribute the training.")
 flags.DEFINE_string("tpu", "", "Name or address of the TPU, for --strategy=tpu.")
+flags.DEFINE_list(
+    "workers", [], "HOST:PORT of every worker, the same list on all, the chief first; writes TF_CONFIG for this one."
+)
+flags.DEFINE_integer("worker_index", 0, "Place of this worker in --workers, counted from 0.", 0)
 flags.DEFINE_integer(
     "threads", 0, "Threads of the CPU's arithmetic; 1 makes a run bit-reproducible; 0 leaves it to TensorFlow.", 0
 )
@@ -28,12 +32,13 @@ def main(_: list[str]) -> int:
     # Here, not above: TensorFlow takes seconds to import, and configurables come before their bindings.
     import tensorflow as tf
 
-    from flood_distill.training import experiment, lost_workers, stopping
+    from flood_distill.training import experiment, lost_workers, stopping, strategies
 
     cli.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
     if FLAGS.threads:
         tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
         tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
+    strategies.set_workers(FLAGS.workers, FLAGS.worker_index)
     with stopping.on_signals(stopping.leave_at_once), lost_workers.leave_when_one_is_lost():
         outcome = experiment.train(
             FLAGS.data_dir,

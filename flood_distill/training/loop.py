@@ -1,9 +1,12 @@
 """The outer loop: trains from one report, validation or checkpoint to the next."""
 
 import dataclasses
+import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 import gin
 import tensorflow as tf
@@ -14,7 +17,7 @@ from flood_distill import contract, files, statistics
 from flood_distill.errors import UserError
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.run_log import RunLog
-from flood_distill.training.trainer import L2, LOSS, Trainer
+from flood_distill.training.trainer import EMPTY, L2, LEARNING_RATE, LOSS, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Loop:
         cadence: when what happens.
         batch_size: examples of a step, for the throughput.
         validate: () -> pooled validation IoU of the current weights.
-        model_dir: where the operative configuration is written after the first steps.
+        examples_of: step, counted from 1 -> names of the examples in its batch.
+        model_dir: where the operative configuration is written after the first steps, and what a run stopped at.
         name: of the run, beside the progress bar.
     """
 
@@ -69,6 +73,7 @@ class Loop:
         cadence: Cadence,
         batch_size: int,
         validate: Callable[[], float],
+        examples_of: Callable[[int], list[dict[str, str]]],
         model_dir: str,
         name: str,
     ):
@@ -78,6 +83,7 @@ class Loop:
         self._cadence = cadence
         self._batch_size = batch_size
         self._validate = validate
+        self._examples_of = examples_of
         self._model_dir = model_dir
         self._name = name
 
@@ -92,7 +98,8 @@ class Loop:
             The last step; an earlier one than the run's last if a signal asked it to stop.
 
         Raises:
-            UserError: when the loss is not finite.
+            UserError: when loss or gradients are not finite; `contract.BAD_BATCH_JSON` says at which step, learning
+                rate and examples.
         """
         with tqdm(total=self._cadence.num_steps, initial=step, desc=self._name, unit="step") as bar:
             while step < self._cadence.num_steps and not self._trainer.stopped:
@@ -114,15 +121,32 @@ class Loop:
         """Makes the steps up to `stop`, or fewer when asked to stop; returns what is reported of them."""
         learning_rate, started = self._trainer.learning_rate(), time.perf_counter()
         metrics, bad_step = self._trainer.train_steps(batches, tf.constant(stop - step, tf.int64))
-        _check_finite(int(bad_step), learning_rate)
         metrics = {name: float(value) for name, value in metrics.items()}
         steps_made = int(self._trainer.step.numpy()) - step
+        if bad_step:
+            self._stop_at(int(bad_step), metrics)
+        if metrics[EMPTY]:
+            count = round(metrics[EMPTY] * steps_made)
+            message = f"warning: {count} of the {steps_made} steps from {step + 1} on had no valid pixel"
+            tqdm.write(message, file=sys.stderr)
         return {
             "learning_rate": learning_rate,
             "loss": metrics[LOSS],
             "l2": metrics[L2],
             "images_per_second": steps_made * self._batch_size / (time.perf_counter() - started),
         }
+
+    def _stop_at(self, step: int, metrics: dict[str, float]) -> NoReturn:
+        """Says and writes down where the numbers went wrong."""
+        what = "gradients" if math.isfinite(metrics[LOSS] + metrics[L2]) else "loss"
+        learning_rate = metrics[LEARNING_RATE]
+        found = {"step": step, "not_finite": what, "learning_rate": learning_rate, "examples": self._examples_of(step)}
+        path = epath.Path(self._model_dir) / contract.BAD_BATCH_JSON
+        files.write_text(path, json.dumps(found, indent=2) + "\n")
+        raise UserError(
+            f"{what} not finite at step {step} (learning rate {learning_rate:.3g}); {path} names the examples: look at "
+            "them, lower poly_schedule.base_learning_rate or set train.max_gradient_norm; checkpoints are from before"
+        )
 
     def _show(self, bar: tqdm, report: dict[str, float]) -> None:
         shown = {"loss": f"{report['loss']:.4f}", "best_iou": f"{self._state.best[1]:.4f}"}
@@ -134,14 +158,6 @@ def validation_iou(trainer: Trainer, batches: Iterable) -> float:
     counts = sum(trainer.evaluate_step(batch) for batch in batches)
     iou = statistics.iou(statistics.Counts(*(int(count) for count in counts)))
     return 0.0 if math.isnan(iou) else iou
-
-
-def _check_finite(bad_step: int, learning_rate: float) -> None:
-    if bad_step:
-        raise UserError(
-            f"the loss is not finite at step {bad_step} (learning rate {learning_rate:.3g}); "
-            "lower poly_schedule.base_learning_rate or look for bad chips; checkpoints are from before"
-        )
 
 
 def _save_operative_config(model_dir: str) -> None:
