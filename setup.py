@@ -12,6 +12,7 @@ BEAM = ["apache-beam>=2.60"]
 EARTH_ENGINE = ["earthengine-api>=1.1", "shapely>=2.0"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "psutil>=5.9"]
 OPENVINO = ["openvino>=2024.4"]
+SWEEP = ["optuna>=4"]
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"]
 
 setup(
@@ -63,19 +64,19 @@ setup(
         # the CPU is enough, install a build for the CPU alone first, from PyTorch's own index.
         "backends": ["jax>=0.10", "torch>=2.13"],
         "beam": BEAM,
-        "sweep": ["optuna>=4"],
+        "sweep": SWEEP,
         "openvino": OPENVINO,
         "onnx": ONNX,
         "serving": ["requests>=2.31"],
         "view": ["titiler.core>=0.18", "uvicorn>=0.30"],
         "test": TEST,
-        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, "ruff>=0.9"],
+        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, *SWEEP, "ruff>=0.9"],
     },
     entry_points={
         "console_scripts": [
             *(
                 f"flood_distill_{name} = flood_distill.{name}:entry_point"
-                for name in ("train", "evaluate", "export", "predict", "reproduce", "checkpoints")
+                for name in ("train", "evaluate", "export", "predict", "reproduce", "checkpoints", "supervise", "sweep")
             ),
             *(
                 f"flood_distill_{name} = data_prep.{name}:entry_point"

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flood_distill import contract, export_model, model_info, onnx_format, openvino_engine, predictor
+from flood_distill import contract, export_model, model_info, onnx_format, openvino_engine, predictor, probability
 from flood_distill.models import deeplab, folding
 from flood_distill.training import mixed_precision, network, objectives, trainer
 
@@ -141,7 +141,7 @@ def _plain_saved_model(settings: Settings, scratch: Path) -> Run:
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2], tf.float32, name=contract.BACKSCATTER_DB)])
     def serve(backscatter_db: tf.Tensor) -> dict[str, tf.Tensor]:
         inference = functools.partial(model, training=False)
-        return {contract.WATER_PROBABILITY: predictor.water_probability(inference, info, backscatter_db, None)}
+        return {contract.WATER_PROBABILITY: probability.water_probability(inference, info, backscatter_db, None)}
 
     tf.saved_model.save(plain, str(scratch), signatures=serve)
     return _probability(predictor.serving_function(scratch), settings)

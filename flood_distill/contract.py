@@ -113,6 +113,7 @@ VALID = "valid"  # bool [batch, height, width]: pixel counts in the distillation
 TEACHER_ROWS = "teacher_rows"  # float32 [batch, crop]
 TEACHER_COLUMNS = "teacher_columns"  # float32 [batch, crop]
 # LABEL in a batch: int32 [batch, height, width], IGNORE_LABEL where it must not count. CHIP_ID: string [batch].
+DATASET = "dataset"  # string [batch]: NAME/CONFIG that the example comes from
 
 # --- SavedModel signatures -------------------------------------------------------------------------------------------
 # Inputs are named by their unit; float32 [batch, height, width, bands].
@@ -148,12 +149,14 @@ STRATEGIES = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
 
 # --- Files of a model_dir --------------------------------------------------------------------------------------------
 MODEL_JSON = "model.json"
+LOCK_FILE = "lock"  # held by the process that trains there
 CHECKPOINTS_DIR = "checkpoints"
 BEST_DIR = "best"
 CONFIG_GIN = "config.gin"
 OPERATIVE_CONFIG_GIN = "operative_config.gin"
 TRAINING_CSV = "training.csv"
 TENSORBOARD_DIR = "tensorboard"
+BAD_BATCH_JSON = "bad_batch.json"  # what a run stopped at that met NaN or infinity
 
 
 # --- Imagery of each dataset -----------------------------------------------------------------------------------------

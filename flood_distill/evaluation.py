@@ -11,9 +11,10 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from flood_distill import contract, files, normalization, object_store, panels, statistics
+from flood_distill import chips, contract, files, normalization, object_store, panels, statistics
 from flood_distill.errors import UserError
-from flood_distill.predictor import Predictor, water_mask
+from flood_distill.predictor import Predictor
+from flood_distill.probability import water_mask
 from flood_distill.records import Records, stacked
 
 METRICS_JSON = "metrics.json"
@@ -158,34 +159,6 @@ def read_per_chip(path: Path) -> list[statistics.ChipResult]:
         ]
 
 
-def read_chips(records: Records, split: str, chip_ids: Sequence[str]) -> list[panels.Chip]:
-    """Returns chips for `panels.comparison_panel`, in the order of `chip_ids`."""
-    chips = {}
-    for example in stacked(records, split, _FEATURES).as_numpy_iterator():
-        chip_id = example[contract.CHIP_ID].decode()
-        if chip_id in chip_ids:
-            s2 = example[contract.S2] if example[contract.HAS_S2] else None
-            chips[chip_id] = panels.Chip(chip_id, example[contract.S1], s2, example[contract.LABEL], records.imagery)
-    return [chips[chip_id] for chip_id in chip_ids]
-
-
-def telling_chips(results: Sequence[statistics.ChipResult], num_chips: int) -> list[str]:
-    """Returns the chips to look at: event by event in turn, in each the chips with most of both water and dry land.
-
-    What a model predicted plays no part, so that all models are shown on the same chips.
-    """
-    by_event: dict[str, list[tuple[int, str]]] = {}
-    for result in results:
-        counts = result.counts
-        if counts.scored_pixels:
-            both = min(counts.tp + counts.fn, counts.fp + counts.tn)
-            by_event.setdefault(result.event, []).append((-both, result.chip_id))
-    ranked = [
-        (rank, event, chip_id) for event, chips in by_event.items() for rank, (_, chip_id) in enumerate(sorted(chips))
-    ]
-    return [chip_id for _, _, chip_id in sorted(ranked)[:num_chips]]
-
-
 def draw_panels(
     records: Records,
     split: str,
@@ -195,12 +168,12 @@ def draw_panels(
     num_panels: int,
 ) -> None:
     """Draws the telling chips of a split; draws nothing where no chip can be scored."""
-    chip_ids = telling_chips(results, num_panels)
+    chip_ids = chips.telling_chips(results, num_panels)
     if not chip_ids:
         return
     synthetic = " (synthetic data)" if records.source == contract.SOURCE_SYNTHETIC else ""
     title = f"{records.name}, {split} split{synthetic}"
-    panels.comparison_panel(read_chips(records, split, chip_ids), predictions, path, title)
+    panels.comparison_panel(chips.read_chips(records, split, chip_ids), predictions, path, title)
 
 
 def as_markdown(metrics: dict) -> str:

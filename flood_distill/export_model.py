@@ -17,8 +17,8 @@ from flood_distill.predictor import (
     SAVED_MODEL_FILE,
     SERVING_SIGNATURE,
     serving_function,
-    water_probability,
 )
+from flood_distill.probability import water_probability
 from flood_distill.training import model_files
 
 TILE_SIGNATURE = "tile_321"

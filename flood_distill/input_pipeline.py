@@ -5,8 +5,11 @@ jitter -> batches. Example i of the stream, and every random number spent on it,
 step k sees the batches of the run that was not interrupted, bit for bit.
 
 Evaluation: examples in file order, padded with invalid pixels.
+
+Several workers share every batch: each makes its `Part`, and the batches together are those of one worker.
 """
 
+import dataclasses
 from collections.abc import Collection, Sequence
 
 import gin
@@ -39,6 +42,28 @@ _RANDOM_PARTS = _GEOMETRY, _S1_JITTER, _S2_JITTER = range(3)  # what an example 
 Example = dict[str, tf.Tensor]
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one of several input pipelines makes of every global batch: as many examples as all the others.
+
+    Attributes:
+        index: number of the pipeline, counted from 0.
+        count: number of pipelines: one a worker.
+        num_replicas: of all workers. What a pipeline gives is split into batches of one replica.
+    """
+
+    index: int = 0
+    count: int = 1
+    num_replicas: int = 1
+
+    def replica_batch_size(self, batch_size: int) -> int:
+        """Returns the examples of one replica in a global batch of at least `batch_size`."""
+        return -(-batch_size // self.num_replicas)
+
+
+WHOLE = Part()
+
+
 @gin.configurable
 def training_dataset(
     sources: Sequence[Records],
@@ -56,6 +81,8 @@ def training_dataset(
     max_cache_bytes: int = 2 * 1024**3,
     shuffle_buffer: int = 256,
     num_threads: int = 0,
+    part: Part = WHOLE,
+    only_ids: bool = False,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of training batches.
 
@@ -75,10 +102,13 @@ def training_dataset(
         max_cache_bytes: sources are kept in memory, decoded, as long as they fit in this; ours.
         shuffle_buffer: examples in the shuffle buffer of a source that is not kept in memory; ours.
         num_threads: threads of the pipeline; 0 lets tf.data choose; ours.
+        part: which examples of every batch to give. All pipelines read all examples, and make only their own.
+        only_ids: give `contract.CHIP_ID` and `contract.DATASET` (string [batch]) of the same examples and nothing else.
 
     Returns:
-        Batches with static shapes. Supervised: `contract.IMAGE` float32 [batch, crop, crop, channels] in [0, 1] and
-        `contract.LABEL` int32 [batch, crop, crop], -1 where the label is -1 or the input is not valid. Distillation:
+        Batches with static shapes, of the size that one replica gets. Supervised: `contract.IMAGE` float32 [batch,
+        crop, crop, channels] in [0, 1] and `contract.LABEL` int32 [batch, crop, crop], -1 where the label is -1 or the
+        input is not valid. Distillation:
         `contract.IMAGE` (Sentinel-1, jittered), `contract.TEACHER_IMAGE` (Sentinel-1 and 2, not jittered) and
         `contract.VALID` bool [batch, crop, crop], where both are valid; the label is not even decoded. ``clean_tile``
         makes the teacher's image [batch, padded, padded, channels] and adds `contract.TEACHER_ROWS` and
@@ -93,17 +123,28 @@ def training_dataset(
     needs_s2 = task == DISTILLATION or inputs == contract.INPUT_S1_S2
     features = (contract.S1,) + (contract.S2,) * needs_s2 + (contract.LABEL,) * (task == SUPERVISED)
     ranges = augmentation.augmentation()
+    if batch_size % part.num_replicas:
+        raise UserError(f"batch_size={batch_size}: not a multiple of the {part.num_replicas} replicas")
 
     # 2. The endless mix of the sources, from the position that the steps already made have reached.
     start = start_step * batch_size
     passes = [streams.OnePass(records, split, features, needs_s2) for records in sources]
     canvas_px = _canvas_px(passes, output_stride, crop_size_px)
     weights = mixing_rule.weights(mixing, [one_pass.num_examples for one_pass in passes])
-    mixed = streams.mix(passes, weights, seed, start, max_cache_bytes, shuffle_buffer)
+    cached = streams.fitting(passes, max_cache_bytes)
+    if only_ids:
+        passes = [streams.OnePass(records, split, (contract.CHIP_ID,), needs_s2) for records in sources]
+    mixed = streams.mix(passes, weights, seed, start, cached, shuffle_buffer)
     numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start, streams.FOREVER), mixed)
+    if part.count > 1:
+        numbered = numbered.filter(lambda number, _: number % batch_size * part.count // batch_size == part.index)
 
-    # 3. Example by example: one resampling, normalisation, colour jitter. Then batches.
+    # 3. Example by example: what it is called, or one resampling, normalisation, colour jitter. Then batches.
+    names = tf.constant([records.name for records in sources])
+
     def make_example(number: tf.Tensor, tile: Example) -> Example:
+        if only_ids:
+            return tile | {contract.DATASET: names[mixing_rule.source_of(number, weights)]}
         seeds = _example_seeds(seed, number)
         window = augmentation.random_window(ranges, seeds[_GEOMETRY], canvas_px, crop_size_px)
         if task == SUPERVISED:
@@ -112,7 +153,7 @@ def training_dataset(
         return made | _clean_tile(tile, window, canvas_px, imagery) if teacher_view == CLEAN_TILE else made
 
     examples = numbered.map(make_example, num_parallel_calls=num_threads or tf.data.AUTOTUNE, deterministic=True)
-    batches = examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    batches = examples.batch(part.replica_batch_size(batch_size), drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     return batches.with_options(_options(num_threads))
 
 
@@ -125,6 +166,7 @@ def evaluation_dataset(
     batch_size: int,
     pad_to_full_batch: bool = True,
     features: Sequence[str] = (contract.CHIP_ID, contract.EVENT),
+    part: Part = WHOLE,
 ) -> tf.data.Dataset:
     """Returns one pass over a split in file order, padded at the bottom and right with invalid pixels.
 
@@ -138,11 +180,13 @@ def evaluation_dataset(
             batches have the same static shape; without it the last batch may be smaller.
         features: more record features to pass on; what has rows and columns is padded with its no-data value.
             Strings cannot go to GPUs and TPUs: give () where a strategy distributes the batches.
+        part: which examples to give; several pipelines together give each once, in as many batches each, filled up.
 
     Returns:
-        Batches of `contract.IMAGE` float32 [batch, padded, padded, channels] in [0, 1], `contract.LABEL` int32 [batch,
-        padded, padded], and `features` as the records store them. The label is -1 where the record says so, where
-        Sentinel-1 is not finite and in the padding: every network scores the same pixels.
+        Batches, of the size that one replica gets, of `contract.IMAGE` float32 [batch, padded, padded, channels] in
+        [0, 1], `contract.LABEL` int32 [batch, padded, padded], and `features` as the records store them. The label is
+        -1 where the record says so, where Sentinel-1 is not finite and in the padding: every network scores the same
+        pixels.
 
     Raises:
         UserError: for settings that make no sense or a split that is not there.
@@ -167,11 +211,16 @@ def evaluation_dataset(
         return made
 
     examples = one_pass.dataset.map(pad)
+    replica_batch_size = part.replica_batch_size(batch_size)
     if pad_to_full_batch:
         filler = tf.data.Dataset.from_tensors({name: _filler(name, spec) for name, spec in specs.items()})
-        examples = examples.concatenate(filler.repeat(-one_pass.num_examples % batch_size))
+        examples = examples.concatenate(
+            filler.repeat(-one_pass.num_examples % (replica_batch_size * part.num_replicas))
+        )
+    if part.count > 1:
+        examples = examples.shard(part.count, part.index)
     examples = examples.map(make_example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    batches = examples.batch(batch_size, drop_remainder=pad_to_full_batch)
+    batches = examples.batch(replica_batch_size, drop_remainder=pad_to_full_batch)
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options(0))
 
 

@@ -184,7 +184,7 @@ def _definition_section() -> str:
 
 
 def _draw_curves(work: Path, seed: int) -> None:
-    from flood_distill.training import run_log
+    from flood_distill.training import training_csv
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -192,11 +192,10 @@ def _draw_curves(work: Path, seed: int) -> None:
     for row in table1.ROWS:
         if not row.trained:
             continue
-        rows = run_log.read_training_csv(str(work_dir.model_dir(work, row, seed)))
+        rows = training_csv.read(work_dir.model_dir(work, row, seed))
         steps = [int(one["step"]) for one in rows]
         loss_axis.plot(steps, [float(one["loss"]) for one in rows], label=row.title, linewidth=1.2)
-        validated = [(int(one["step"]), float(one["validation_iou"])) for one in rows if one["validation_iou"]]
-        iou_axis.plot(*zip(*validated, strict=True), marker=".", label=row.title, linewidth=1.2)
+        iou_axis.plot(*zip(*training_csv.validations(rows), strict=True), marker=".", label=row.title, linewidth=1.2)
     loss_axis.set(title="Training loss (data term)", xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     iou_axis.set(title="Validation water IoU, pooled", xlabel="step", ylabel="IoU", ylim=(0, 1))
     for axis in (loss_axis, iou_axis):
@@ -207,7 +206,7 @@ def _draw_curves(work: Path, seed: int) -> None:
 
 
 def _draw_panels(work: Path, plan: dict) -> None:
-    from flood_distill import evaluation, panels, records
+    from flood_distill import chips, evaluation, panels, records
 
     seed = plan["seeds"][0]
     dataset = records.load(plan["data_dir"], contract.HAND)
@@ -216,9 +215,9 @@ def _draw_panels(work: Path, plan: dict) -> None:
         for row in table1.ROWS
     }
     otsu = work_dir.evaluation_dir(work, table1.OTSU, seed, contract.TEST_SPLIT)
-    chip_ids = evaluation.telling_chips(evaluation.read_per_chip(otsu / evaluation.PER_CHIP_CSV), NUM_PANELS)
-    chips = evaluation.read_chips(dataset, contract.TEST_SPLIT, chip_ids)
-    panels.comparison_panel(chips, predictions, work / PANELS_PNG)
+    chip_ids = chips.telling_chips(evaluation.read_per_chip(otsu / evaluation.PER_CHIP_CSV), NUM_PANELS)
+    shown = chips.read_chips(dataset, contract.TEST_SPLIT, chip_ids)
+    panels.comparison_panel(shown, predictions, work / PANELS_PNG)
 
 
 def main(_: list[str]) -> None:

@@ -23,7 +23,8 @@ from flood_distill import contract, object_store, scene_preview
 from flood_distill.errors import UserError
 from flood_distill.geo import cog, polygons, raster, windows
 from flood_distill.geo import grid as grid_lib
-from flood_distill.predictor import OTSU, Predictor, water_mask
+from flood_distill.predictor import OTSU, Predictor
+from flood_distill.probability import water_mask
 from flood_distill.scene_reader import SceneReader, read_reference
 
 # Endings of the files of a scene, after the input's stem.

@@ -1,11 +1,8 @@
 """Runs commands that depend on each other, several at a time, each once: killed and restarted without harm."""
 
-import ctypes
 import dataclasses
 import fcntl
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,12 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from flood_distill import files
+from flood_distill import child_process, files
 from flood_distill.errors import UserError
 
 _POLL_S = 0.2
 _LOG_TAIL_LINES = 15
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,29 +112,14 @@ def _start_ready(
 
 
 def _popen(stage: Stage, work_dir: Path, lock_fd: int) -> subprocess.Popen:
-    """Starts the command; it dies with us, and where it cannot (not Linux) it keeps the lock until it ends."""
     with open(work_dir / "logs" / f"{stage.name}.log", "ab") as log:
-        log.write(f"$ {stage.shell_command}\n".encode())
-        log.flush()
-        return subprocess.Popen(
-            [sys.executable, "-m", *stage.command],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            pass_fds=(lock_fd,),
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")},
-        )
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        return child_process.start(stage.command, log, keep_open=[lock_fd])
 
 
 def _finish(one: _Running, work_dir: Path) -> float:
     log = work_dir / "logs" / f"{one.stage.name}.log"
     if one.process.returncode:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+        tail = child_process.tail(log, _LOG_TAIL_LINES)
         raise UserError(
             f"stage {one.stage.name} failed with exit code {one.process.returncode}; {log} ends with:\n{tail}"
         )

@@ -87,12 +87,21 @@ class OnePass:
         return num_read
 
 
+def fitting(passes: Sequence[OnePass], max_bytes: int) -> list[bool]:
+    """Returns which sources to keep in memory: each that fits beside those before it."""
+    fits = []
+    for one_pass in passes:
+        fits.append(one_pass.num_bytes <= max_bytes)
+        max_bytes -= one_pass.num_bytes * fits[-1]
+    return fits
+
+
 def mix(
     passes: Sequence[OnePass],
     weights: Sequence[int],
     seed: int,
     start: int,
-    max_cache_bytes: int,
+    cached: Sequence[bool],
     shuffle_buffer: int,
 ) -> tf.data.Dataset:
     """Returns the endless mix of several sources from example `start` on.
@@ -102,8 +111,7 @@ def mix(
         weights: of the sources, see `mixing.counts`.
         seed: of the order.
         start: number of examples already drawn.
-        max_cache_bytes: sources are read into memory as long as they fit in this; the others are read from their
-            files in every epoch.
+        cached: whether a source is read into memory, or from its files in every epoch.
         shuffle_buffer: see `file_stream`.
     """
     endless = []
@@ -111,8 +119,7 @@ def mix(
         one_pass = passes[source]
         # Negative numbers, because the numbers of the examples are taken by augmentation.
         stream_seed = tf.constant([seed, -1 - source], tf.int64)
-        if one_pass.num_bytes <= max_cache_bytes:
-            max_cache_bytes -= one_pass.num_bytes
+        if cached[source]:
             endless.append(cached_stream(one_pass, stream_seed, position))
         else:
             endless.append(file_stream(one_pass, stream_seed, position, shuffle_buffer))

@@ -54,7 +54,7 @@ def test_nothing_imports_upwards():
         if path.name == "reproduce.py":
             continue
         assert not [name for name in _imports(path) if name.startswith("data_prep")], path
-    outputs = ("evaluation", "export_model", "scenes", "predictor", "report", "reproduce", "panels")
+    outputs = ("evaluation", "export_model", "scenes", "predictor", "report", "reproduce")
     for path in _sources("flood_distill/training"):
         upwards = [
             name for name in _imports(path) if name.startswith("flood_distill.") and name.split(".")[1] in outputs

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from flood_distill import contract, evaluation, panels
+from flood_distill import chips, contract, evaluation, panels
 from flood_distill.errors import UserError
 from flood_distill.predictor import OtsuPredictor
 
@@ -184,8 +184,8 @@ def test_panels_take_events_in_turn_whatever_was_predicted():
         "t",
         4,
     )
-    assert evaluation.telling_chips(results, 2) == ["a_2", "b_1"]
-    assert evaluation.telling_chips(results, 9) == ["a_2", "b_1", "a_1"]
+    assert chips.telling_chips(results, 2) == ["a_2", "b_1"]
+    assert chips.telling_chips(results, 9) == ["a_2", "b_1", "a_1"]
 
 
 def test_ground_truth_is_drawn_in_the_colours_of_figure_2():
@@ -198,10 +198,10 @@ def test_ground_truth_is_drawn_in_the_colours_of_figure_2():
 
 
 def test_comparison_panel_draws_a_row_a_chip_and_a_column_a_model(tmp_path):
-    chips = evaluation.read_chips(RECORDS, "test", ["Sri-Lanka_3", "Spain_1"])
-    assert [chip.chip_id for chip in chips] == ["Sri-Lanka_3", "Spain_1"]
-    assert chips[0].s2 is None
-    masks = {chip.chip_id: np.zeros((SIZE, SIZE), np.uint8) for chip in chips}
-    panels.comparison_panel(chips, {"one": masks}, tmp_path / "one.png")
-    panels.comparison_panel(chips, {"one": masks, "two": masks}, tmp_path / "two.png")
+    shown = chips.read_chips(RECORDS, "test", ["Sri-Lanka_3", "Spain_1"])
+    assert [chip.chip_id for chip in shown] == ["Sri-Lanka_3", "Spain_1"]
+    assert shown[0].s2 is None
+    masks = {chip.chip_id: np.zeros((SIZE, SIZE), np.uint8) for chip in shown}
+    panels.comparison_panel(shown, {"one": masks}, tmp_path / "one.png")
+    panels.comparison_panel(shown, {"one": masks, "two": masks}, tmp_path / "two.png")
     assert Image.open(tmp_path / "two.png").size[0] > Image.open(tmp_path / "one.png").size[0]

@@ -11,6 +11,7 @@ import tiny_models
 
 from flood_distill import contract, export_model, predictor
 from flood_distill.errors import UserError
+from flood_distill.probability import water_mask
 
 # Runs without our package and without keras.
 PLAIN_TENSORFLOW = """
@@ -206,4 +207,4 @@ def test_another_normalisation_is_refused(tmp_path):
 
 def test_water_mask_counts_the_threshold_itself_as_water():
     probability = np.array([0.49, 0.5, np.nan], np.float32)
-    assert predictor.water_mask(probability, 0.5).tolist() == [0, 1, 255]
+    assert water_mask(probability, 0.5).tolist() == [0, 1, 255]

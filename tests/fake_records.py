@@ -16,6 +16,7 @@ class FakeRecords:
         decoded: names of the features that were asked for.
     """
 
+    name = contract.HAND
     source = contract.SOURCE_SYNTHETIC
     imagery = contract.SENTINEL
 

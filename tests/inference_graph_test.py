@@ -12,6 +12,7 @@ import tiny_models
 from flood_distill import contract, export_model, inference_graph, onnx_format, openvino_engine, predictor, sizes
 from flood_distill.errors import UserError
 from flood_distill.models import deeplab, folding, layers
+from flood_distill.probability import water_mask
 from flood_distill.training import model_files
 
 TRAINING_ONLY = (keras.layers.BatchNormalization, keras.layers.Dropout)
@@ -223,7 +224,7 @@ def test_onnx_through_onnxruntime(folder, evaluated, monkeypatch):
         outputs = serve(**{contract.BACKSCATTER_DB: s1})
         probability, mask = outputs[contract.WATER_PROBABILITY], outputs[contract.WATER_MASK]
         np.testing.assert_allclose(probability, evaluated(s1), atol=1e-4)
-        np.testing.assert_array_equal(mask, predictor.water_mask(probability, contract.WATER_THRESHOLD))
+        np.testing.assert_array_equal(mask, water_mask(probability, contract.WATER_THRESHOLD))
         assert mask.dtype == np.uint8
 
 

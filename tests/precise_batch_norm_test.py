@@ -23,7 +23,8 @@ def _images(num):
 
 def _measure(model, images):
     batches = tf.data.Dataset.from_tensor_slices({contract.IMAGE: images})
-    PreciseBatchNorm(tf.distribute.get_strategy(), model, batches).measure()
+    strategy = tf.distribute.get_strategy()
+    PreciseBatchNorm(strategy, model, strategy.experimental_distribute_dataset(batches)).measure()
 
 
 def test_statistics_are_those_of_all_pixels(model):

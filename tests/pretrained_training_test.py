@@ -9,9 +9,9 @@ import tensorflow as tf
 from fake_records import FakeRecords, make_example
 from reference_comparison import random_image, reference_network, write_checkpoint
 
-from flood_distill import contract, export_model, input_pipeline, normalization, predictor, records
+from flood_distill import contract, export_model, input_pipeline, normalization, probability, records
 from flood_distill.errors import UserError
-from flood_distill.training import experiment, model_files, trainer
+from flood_distill.training import experiment, loop, model_files, trainer
 
 BINDINGS = """
 network.width_multiplier = 0.05
@@ -42,7 +42,7 @@ def train(monkeypatch, tmp_path):
     monkeypatch.setattr(trainer.Trainer, "train_steps", count)
     for batches in ("training_dataset", "evaluation_dataset"):
         monkeypatch.setattr(input_pipeline, batches, lambda *_, **__: tf.data.Dataset.from_tensors(0))
-    monkeypatch.setattr(experiment, "_validate", lambda trainer, batches: 0.5)
+    monkeypatch.setattr(loop, "validation_iou", lambda trainer, batches: 0.5)
     monkeypatch.setattr(records, "load", lambda data_dir, dataset: FakeRecords([make_example(1, size_px=33)]))
     gin.parse_config(BINDINGS)
     settings = {"name": "t", "datasets": ["sen1floods11/hand"], "batch_size": 1, "crop_size_px": 33, "strategy": "cpu"}
@@ -64,7 +64,7 @@ def test_every_use_of_the_run_agrees_with_the_reference(train, reference, checkp
     expected = tf.nn.softmax(reference(seen)["logits"])[..., contract.WATER].numpy()
     expected[:, :, :5] = np.nan
     assert np.nanstd(expected) > 0.05
-    evaluated = predictor.water_probability(model, info, tf.constant(s1), None)
+    evaluated = probability.water_probability(model, info, tf.constant(s1), None)
     exported = export_model.FloodModel(model, info).predict(backscatter_db=tf.constant(s1))
     np.testing.assert_allclose(evaluated, expected, atol=1e-4)
     np.testing.assert_allclose(exported[contract.WATER_PROBABILITY], expected, atol=1e-4)

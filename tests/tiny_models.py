@@ -4,10 +4,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from flood_distill import contract, model_info
 from flood_distill.models import layers
-from flood_distill.training import model_files, network
+from flood_distill.training import network
+from flood_distill.training.checkpoint_folder import CheckpointFolder
 
 
 def write_model_dir(
@@ -40,5 +42,5 @@ def write_model_dir(
         seed=0,
     )
     model_info.write(info, folder)
-    model_files.best_checkpoint_manager(model, str(folder)).save()
+    CheckpointFolder(tf.train.Checkpoint(model=model), folder / contract.BEST_DIR, max_to_keep=1).save(1)
     return model

@@ -2,43 +2,59 @@
 
 import dataclasses
 import functools
-import math
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import gin
 import keras
 import tensorflow as tf
 from etils import epath
-from tqdm import tqdm
 
-from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes, statistics
+from flood_distill import (
+    contract,
+    files,
+    input_pipeline,
+    model_info,
+    object_store,
+    records,
+    sizes,
+    supervision,
+)
 from flood_distill.errors import UserError
-from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
+from flood_distill.input_pipeline import DISTILLATION, SUPERVISED, Part
 from flood_distill.models import folding
 from flood_distill.training import (
+    initial,
+    loop,
     mixed_precision,
     model_files,
     network,
     objectives,
     optimization,
-    pretrained,
     run_log,
+    stopping,
     strategies,
     warm_start,
 )
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.precise_batch_norm import PreciseBatchNorm
-from flood_distill.training.trainer import L2, LOSS, Trainer
+from flood_distill.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its last step, the step and pooled validation IoU of its best weights."""
+    """How a run ended.
+
+    Attributes:
+        step: its last step.
+        best_step: step of its best weights.
+        best_iou: their pooled validation IoU.
+        stopped: a signal stopped it before its end; everything is saved.
+    """
 
     step: int
     best_step: int
     best_iou: float
+    stopped: bool = False
 
 
 @gin.configurable
@@ -70,10 +86,14 @@ def train(
     precise_batch_norm_batches: int = 0,
     precision: str = contract.FLOAT32,
     jit_compile: bool = False,
+    accumulation_steps: int = 1,
+    max_gradient_norm: float = 0.0,
+    deterministic: bool = False,
 ) -> Outcome:
     """Trains one network and keeps the weights with the highest pooled water IoU on the validation split.
 
-    The same command goes on where an earlier one was interrupted.
+    The same command goes on where an earlier one was interrupted. SIGTERM and Ctrl-C stop it after the step that it is
+    in, saved; a second Ctrl-C at once.
 
     Args:
         data_dir: folder of the converted datasets.
@@ -90,7 +110,7 @@ def train(
         num_steps: optimizer steps.
         batch_size: global batch, split over the replicas.
         crop_size_px: height and width of a training image.
-        validation_batch_size: global batch of the validation.
+        validation_batch_size: global batch of the validation; rounded up to a multiple of the replicas.
         seed: of the initial weights, the order of the examples, augmentation and dropout.
         report_every: steps between two rows of training.csv.
         validate_every: steps between two validations; the last step always has one.
@@ -107,18 +127,29 @@ def train(
             (with loss scaling). Weights, logits, loss and validation are float32 with all of them. A frozen teacher
             computes in bfloat16 beside ``mixed_bfloat16``.
         jit_compile: compile the step with XLA (GPU and TPU; far slower on CPU).
+        accumulation_steps: micro-batches that a replica's part of a batch is split into, for cards that do not hold
+            it at once. Loss and gradient are those of the whole batch; batch norms see one micro-batch at a time.
+        max_gradient_norm: longer gradients (Euclidean norm over all weights) are scaled to it; 0 never does.
+        deterministic: only operations that give the same bits every time; slower, above all on GPUs. On a CPU
+            ``--threads=1`` is needed too.
 
     Raises:
-        UserError: for settings or data that do not fit together, and when the loss is not finite.
+        UserError: for settings or data that do not fit together, when another process trains in `model_dir`, when its
+            disk is full, and when loss or gradients are not finite.
     """
-    # 1. Strategy and data.
+    # 1. Settings and strategy: what does not fit together ends the run before anything is read or written.
     object_store.connect(model_dir)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     distribution = strategies.make_strategy(strategy, tpu)
-    _check_settings(distribution, task, inputs, batch_size, teacher_model_dir)
+    _check_settings(task, inputs, teacher_model_dir, max_gradient_norm)
+    _check_batch_size(distribution, batch_size, accumulation_steps)
     mixed_precision.check(precision)
-    start = warm_start.source(initial_weights, teacher_model_dir)
-    if start and pretrained_checkpoint:
-        raise UserError("train.initial_weights and train.pretrained_checkpoint: give one of them")
+    start = initial.InitialWeights(
+        warm_start.source(initial_weights, teacher_model_dir), pretrained_checkpoint, pretrained_part
+    )
+
+    # 2. Datasets, and the description of the run that follows from them.
     sources = [records.load(data_dir, dataset) for dataset in datasets]
     validation = records.load(data_dir, validation_dataset)
     imagery = records.common_imagery([*sources, validation])
@@ -126,112 +157,85 @@ def train(
         name=name,
         task=task,
         inputs=inputs,
-        network=network.network(len(imagery.bands(inputs)), _input_range(start, pretrained_checkpoint)),
+        network=network.network(len(imagery.bands(inputs)), start.input_range()),
         train_datasets=list(datasets),
         dataset=validation_dataset,
         source=_source_of([*sources, validation]),
-        pretrained="/".join(epath.Path(start or pretrained_checkpoint).parts[-2:]),
+        pretrained=start.short_name(),
         seed=seed,
         training_precision=precision,
     )
 
-    # 2. Network, optimizer and objective.
-    keras.utils.set_random_seed(seed)
-    with distribution.scope():
-        model = network.build(info.network, distribution.num_replicas_in_sync > 1, precision)
-        optimizer = mixed_precision.loss_scaling(optimization.momentum_optimizer(num_steps), precision)
-        objective = _objective(task, teacher_model_dir, info)
-    trainer = Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, seed, jit_compile)
+    # 3. Network, optimizer and objective.
+    steps = {
+        "jit_compile": jit_compile,
+        "accumulation_steps": accumulation_steps,
+        "max_gradient_norm": max_gradient_norm,
+    }
+    trainer = _make_trainer(distribution, info, teacher_model_dir, num_steps, steps)
 
-    # 3. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the weights of
-    # another run or of a public checkpoint; (3) scratch, the weights drawn above.
     files.make_folder(model_dir)
-    state = RunState(trainer, model_dir, info, max_checkpoints)
-    step = state.restore()
-    if step == 0:
-        if start:
-            tqdm.write(warm_start.load(model, info, start))
-        elif pretrained_checkpoint:
-            tqdm.write(str(pretrained.load(model, pretrained_checkpoint, pretrained_part)))
-        model_info.write(info, model_dir)
-        files.write_text(epath.Path(model_dir) / contract.CONFIG_GIN, gin.config_str())
-    log = run_log.RunLog(model_dir, step)
+    chief = strategies.is_chief(distribution)
+    with strategies.own_folder(distribution, model_dir) as folder:
+        # 4. State, the first of these that there is: (1) this run's own latest checkpoint, to go on; (2) the best
+        # weights of another run, such as a student's teacher; (3) a public checkpoint; (4) scratch: drawn in 3.
+        state = RunState(trainer, model_dir, info, max_checkpoints, write=chief)
+        step = state.restore()
+        if step == 0:
+            start.load(trainer.model, info)
+            if chief:
+                _write_description(info, model_dir)
 
-    # 4. Batches, from this step on.
-    training_batches = functools.partial(
-        input_pipeline.training_dataset, sources, mixing=mixing, task=task, inputs=inputs, seed=seed
-    )
-    batches = training_batches(batch_size=batch_size, crop_size_px=crop_size_px, start_step=step)
-    iterator = iter(distribution.experimental_distribute_dataset(batches))
-    batch_norms = None
-    if precise_batch_norm_batches:
-        tile_px = sizes.padded_size_px(imagery.tile_size_px, info.output_stride)
-        whole_tiles = training_batches(batch_size=validation_batch_size, crop_size_px=tile_px, start_step=0)
-        batch_norms = PreciseBatchNorm(distribution, model, whole_tiles.take(precise_batch_norm_batches))
-    validation_batches = distribution.experimental_distribute_dataset(
-        input_pipeline.evaluation_dataset(
-            validation,
-            contract.VALIDATION_SPLIT,
+        # 5. Batches, from this step on.
+        training_batches = functools.partial(
+            input_pipeline.training_dataset,
+            sources,
+            mixing=mixing,
+            task=task,
             inputs=inputs,
-            output_stride=info.output_stride,
-            batch_size=validation_batch_size,
-            pad_to_full_batch=True,
-            features=(),
+            seed=seed,
+            batch_size=batch_size,
+            crop_size_px=crop_size_px,
         )
-    )
+        batches = strategies.distribute(distribution, lambda part: training_batches(start_step=step, part=part))
+        batch_norms = _precise_batch_norms(
+            trainer, training_batches, info, validation_batch_size, precise_batch_norm_batches
+        )
+        validate = _validator(trainer, validation, info, validation_batch_size, batch_norms)
 
-    # 5. The loop.
-    with tqdm(total=num_steps, initial=step, desc=name, unit="step") as bar:
-        while step < num_steps:
-            stop = min(_next_multiple(step, every) for every in (report_every, validate_every, checkpoint_every))
-            stop = min(stop, num_steps)
-            learning_rate, started = trainer.learning_rate(), time.perf_counter()
-            metrics = _train_until(trainer, iterator, step, stop, learning_rate)
-            seconds = time.perf_counter() - started
-            report = {
-                "learning_rate": learning_rate,
-                "loss": metrics[LOSS],
-                "l2": metrics[L2],
-                "images_per_second": (stop - step) * batch_size / seconds,
-            }
-            bar.update(stop - step)
-            step = stop
-            if step % validate_every == 0 or step == num_steps:
-                if batch_norms:
-                    batch_norms.measure()
-                report["validation_iou"] = _validate(trainer, validation_batches)
-                state.offer_best(report["validation_iou"])
-            bar.set_postfix({"loss": f"{report['loss']:.4f}", "best_iou": f"{state.best[1]:.4f}"}, refresh=False)
-            log.report(step, report)
-            _save_operative_config(model_dir)
-            if step % checkpoint_every == 0 or step == num_steps:
-                log.flush()
-                state.save()
-
-    return Outcome(step, *state.best)
+        # 6. The loop.
+        cadence = loop.Cadence(num_steps, report_every, validate_every, checkpoint_every)
+        log = run_log.RunLog(folder, step)
+        examples = functools.partial(_examples_of, training_batches)
+        whole = loop.Loop(trainer, state, log, cadence, batch_size, validate, examples, folder, name)
+        supervision.report_started()
+        with stopping.on_signals(trainer.ask_to_stop):
+            step = whole.run(iter(batches), step)
+        return Outcome(step, *state.best, stopped=step < num_steps)
 
 
-def _check_settings(
-    distribution: tf.distribute.Strategy, task: str, inputs: str, batch_size: int, teacher_model_dir: str
-) -> None:
+def _check_settings(task: str, inputs: str, teacher_model_dir: str, max_gradient_norm: float) -> None:
     if task not in (SUPERVISED, DISTILLATION):
         raise UserError(f"train.task={task!r}: not one of {SUPERVISED}, {DISTILLATION}")
     if inputs not in contract.INPUTS:
         raise UserError(f"train.inputs={inputs!r}: not one of {', '.join(contract.INPUTS)}")
-    replicas = distribution.num_replicas_in_sync
-    if batch_size % replicas:
-        raise UserError(f"train.batch_size={batch_size}: not a multiple of the {replicas} replicas")
     if task == DISTILLATION and not teacher_model_dir:
         raise UserError("distillation needs --teacher_model_dir, the model_dir of a trained teacher")
     if task == SUPERVISED and teacher_model_dir:
         raise UserError("--teacher_model_dir is for distillation; this gin file trains without a teacher")
+    if max_gradient_norm < 0:
+        raise UserError(f"train.max_gradient_norm={max_gradient_norm}: give 0 (no clipping) or more")
 
 
-def _input_range(start: str, pretrained_checkpoint: str) -> Sequence[float]:
-    """Returns the range of the input that the initial weights expect."""
-    if start:
-        return model_info.read(start).network.get("input_range", contract.IMAGE_RANGE)
-    return pretrained.input_range(pretrained_checkpoint) if pretrained_checkpoint else contract.IMAGE_RANGE
+def _check_batch_size(distribution: tf.distribute.Strategy, batch_size: int, accumulation_steps: int) -> None:
+    if accumulation_steps < 1:
+        raise UserError(f"train.accumulation_steps={accumulation_steps}: give at least 1")
+    replicas = distribution.num_replicas_in_sync
+    if batch_size % (replicas * accumulation_steps):
+        raise UserError(
+            f"train.batch_size={batch_size}: not a multiple of {replicas} (replicas) times {accumulation_steps} "
+            "(train.accumulation_steps)"
+        )
 
 
 def _source_of(datasets: Sequence[records.Records]) -> str:
@@ -258,27 +262,77 @@ def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) ->
     return functools.partial(objectives.distillation_objective, teacher=folded)
 
 
-def _next_multiple(step: int, every: int) -> int:
-    return (step // every + 1) * every
+def _make_trainer(
+    distribution: tf.distribute.Strategy,
+    info: model_info.ModelInfo,
+    teacher_model_dir: str,
+    num_steps: int,
+    steps: dict,
+) -> Trainer:
+    keras.utils.set_random_seed(info.seed)
+    with distribution.scope():
+        model = network.build(info.network, distribution.num_replicas_in_sync > 1, info.training_precision)
+        optimizer = mixed_precision.loss_scaling(optimization.momentum_optimizer(num_steps), info.training_precision)
+        objective = _objective(info.task, teacher_model_dir, info)
+    return Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, info.seed, **steps)
 
 
-def _train_until(trainer: Trainer, iterator: Iterable, step: int, stop: int, learning_rate: float) -> dict[str, float]:
-    metrics, bad_step = trainer.train_steps(iterator, tf.constant(stop - step, tf.int64))
-    if bad_step:
-        raise UserError(
-            f"the loss is not finite at step {int(bad_step)} (learning rate {learning_rate:.3g}); "
-            "lower poly_schedule.base_learning_rate or look for bad chips; checkpoints are from before"
-        )
-    return {name: float(value) for name, value in metrics.items()}
+def _write_description(info: model_info.ModelInfo, model_dir: str) -> None:
+    model_info.write(info, model_dir)
+    files.write_text(epath.Path(model_dir) / contract.CONFIG_GIN, gin.config_str())
 
 
-def _validate(trainer: Trainer, batches: Iterable) -> float:
-    counts = sum(trainer.evaluate_step(batch) for batch in batches)
-    iou = statistics.iou(statistics.Counts(*(int(count) for count in counts)))
-    return 0.0 if math.isnan(iou) else iou
+def _examples_of(training_batches: Callable[..., tf.data.Dataset], step: int) -> list[dict[str, str]]:
+    """Returns which examples the batch of a step, counted from 1, holds: the stream is made again up to there."""
+    batch = next(iter(training_batches(start_step=step - 1, only_ids=True)))
+    columns = [[value.decode() for value in batch[name].numpy()] for name in (contract.DATASET, contract.CHIP_ID)]
+    return [{contract.DATASET: dataset, contract.CHIP_ID: chip_id} for dataset, chip_id in zip(*columns, strict=True)]
 
 
-def _save_operative_config(model_dir: str) -> None:
-    path = epath.Path(model_dir) / contract.OPERATIVE_CONFIG_GIN
-    if not path.exists():
-        files.write_text(path, gin.operative_config_str())
+def _precise_batch_norms(
+    trainer: Trainer,
+    training_batches: Callable[..., tf.data.Dataset],
+    info: model_info.ModelInfo,
+    batch_size: int,
+    num_batches: int,
+) -> PreciseBatchNorm | None:
+    if not num_batches:
+        return None
+    tile_px = sizes.padded_size_px(info.imagery.tile_size_px, info.output_stride)
+    replicas = trainer.strategy.num_replicas_in_sync
+
+    def whole_tiles(part: Part) -> tf.data.Dataset:
+        size = part.replica_batch_size(batch_size) * replicas
+        tiles = training_batches(batch_size=size, crop_size_px=tile_px, start_step=0, part=part)
+        return tiles.take(num_batches * replicas // part.count)
+
+    return PreciseBatchNorm(trainer.strategy, trainer.model, strategies.distribute(trainer.strategy, whole_tiles))
+
+
+def _validator(
+    trainer: Trainer,
+    validation: records.Records,
+    info: model_info.ModelInfo,
+    batch_size: int,
+    batch_norms: PreciseBatchNorm | None,
+) -> Callable[[], float]:
+    """Returns what measures the pooled IoU on the validation split, after the batch norms' statistics if asked to."""
+    batches = strategies.distribute(
+        trainer.strategy,
+        lambda part: input_pipeline.evaluation_dataset(
+            validation,
+            contract.VALIDATION_SPLIT,
+            inputs=info.inputs,
+            output_stride=info.output_stride,
+            batch_size=batch_size,
+            features=(),
+            part=part,
+        ),
+    )
+
+    def validate() -> float:
+        if batch_norms:
+            batch_norms.measure()
+        return loop.validation_iou(trainer, batches)
+
+    return validate

@@ -6,14 +6,7 @@ from etils import epath
 
 from flood_distill import contract, model_info, object_store
 from flood_distill.errors import UserError
-from flood_distill.training import network
-
-
-def best_checkpoint_manager(model: keras.Model, model_dir: str) -> tf.train.CheckpointManager:
-    """Keeps one checkpoint of weights and batch-norm statistics under `model_dir`/best."""
-    return tf.train.CheckpointManager(
-        tf.train.Checkpoint(model=model), str(epath.Path(model_dir) / contract.BEST_DIR), max_to_keep=1
-    )
+from flood_distill.training import checkpoint_folder, network
 
 
 def load_best(model_dir: str) -> tuple[keras.Model, model_info.ModelInfo]:
@@ -24,14 +17,14 @@ def load_best(model_dir: str) -> tuple[keras.Model, model_info.ModelInfo]:
         and its description.
 
     Raises:
-        UserError: if `model_dir` is no model_dir, or its run has not been validated yet.
+        UserError: if `model_dir` is no model_dir, if its run has not been validated yet, or its weights are damaged.
     """
     object_store.connect(model_dir)
     info = model_info.read(model_dir)
     model = network.build(info.network)
-    manager = best_checkpoint_manager(model, model_dir)
-    if manager.latest_checkpoint is None:
+    path = checkpoint_folder.newest_whole(epath.Path(model_dir) / contract.BEST_DIR)
+    if path is None:
         raise UserError(f"{model_dir}: no best checkpoint yet; train until the first validation")
-    manager.checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched().expect_partial()
+    tf.train.Checkpoint(model=model).restore(path).assert_existing_objects_matched().expect_partial()
     model.trainable = False
     return model, info

@@ -1,5 +1,7 @@
 """Population statistics of batch norms, measured instead of averaged along the way."""
 
+from collections.abc import Iterable
+
 import keras
 import tensorflow as tf
 
@@ -16,14 +18,14 @@ class PreciseBatchNorm:
     Args:
         strategy: under whose scope `model` was made.
         model: image -> logits; its batch norms are updated in a training=True pass.
-        batches: global batches that hold `contract.IMAGE` of the size that the network will meet; a finite dataset that
-            gives the same ones each time.
+        batches: distributed global batches that hold `contract.IMAGE` of the size that the network will meet; as many
+            and the same ones each time.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, model: keras.Model, batches: tf.data.Dataset):
+    def __init__(self, strategy: tf.distribute.Strategy, model: keras.Model, batches: Iterable[dict]):
         self._strategy = strategy
         self._model = model
-        self._batches = strategy.experimental_distribute_dataset(batches)
+        self._batches = batches
         self._norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
     def measure(self) -> None:

@@ -1,54 +1,57 @@
 """What a run leaves for people to look at: training.csv and TensorBoard."""
 
-import csv
-import io
+import time
+from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 from etils import epath
 
-from flood_distill import contract, files
+from flood_distill import contract
+from flood_distill.training import training_csv
+from flood_distill.training.training_csv import HOURS, STEP
 
-COLUMNS = ("step", "learning_rate", "loss", "l2", "images_per_second", "validation_iou")
+_SECONDS_PER_HOUR = 3600
 
 
 class RunLog:
-    """Appends one row a report to training.csv and the same values to TensorBoard.
+    """Writes every report as a row of training.csv, and the same values to TensorBoard.
 
     Args:
         model_dir: where both are kept.
         step: step that the run goes on from; rows of later steps, left by a killed run, are dropped.
+        columns: of training.csv, from `training_csv.columns`.
     """
 
-    def __init__(self, model_dir: str, step: int):
-        self._path = epath.Path(model_dir) / contract.TRAINING_CSV
-        self._rows = [row for row in read_training_csv(model_dir) if int(row["step"]) <= step]
+    def __init__(self, model_dir: str, step: int, columns: Sequence[str] = training_csv.COLUMNS):
+        self._model_dir = model_dir
+        self._columns = columns
+        self._rows = [row for row in training_csv.read(model_dir) if int(row[STEP]) <= step]
+        self._started = time.monotonic() - training_csv.hours(self._rows) * _SECONDS_PER_HOUR
         self._writer = tf.summary.create_file_writer(str(epath.Path(model_dir) / contract.TENSORBOARD_DIR))
 
     def report(self, step: int, values: dict[str, float]) -> None:
-        """Writes `values` (a subset of COLUMNS) for `step`."""
-        self._rows.append({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
+        """Writes `values` (by column, any of them) for `step`."""
+        hours = (time.monotonic() - self._started) / _SECONDS_PER_HOUR
+        row = {STEP: str(step), HOURS: f"{hours:.6f}"}
+        self._rows.append(row | {name: f"{value:.6g}" for name, value in values.items()})
         with self._writer.as_default():
             for name, value in values.items():
                 tf.summary.scalar(name, value, step=step)
 
-    def images(self, step: int, name: str, images: tf.Tensor) -> None:
-        """Writes RGB images, float32 [number, height, width, 3] in [0, 1], to TensorBoard."""
+    def weight_histograms(self, step: int, model: keras.Model) -> None:
+        """Writes the distribution of every trainable weight to TensorBoard."""
         with self._writer.as_default():
-            tf.summary.image(name, images, step=step, max_outputs=images.shape[0])
+            for variable in model.trainable_variables:
+                tf.summary.histogram(f"weights/{variable.path}", variable.numpy(), step=step)
+
+    def picture(self, step: int, name: str, png: epath.Path) -> None:
+        """Writes a PNG to TensorBoard."""
+        image = tf.io.decode_png(png.read_bytes(), channels=3)
+        with self._writer.as_default():
+            tf.summary.image(name, image[tf.newaxis], step=step)
 
     def flush(self) -> None:
         """Makes everything reported so far visible; training.csv is replaced whole."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        files.write_text(self._path, text.getvalue())
+        training_csv.write(self._model_dir, self._columns, self._rows)
         self._writer.flush()
-
-
-def read_training_csv(model_dir: str) -> list[dict[str, str]]:
-    """Returns the rows of training.csv, empty cells as '', or no rows if there is no such file."""
-    path = epath.Path(model_dir) / contract.TRAINING_CSV
-    if not path.exists():
-        return []
-    return [{k: v or "" for k, v in row.items()} for row in csv.DictReader(io.StringIO(path.read_text()))]
