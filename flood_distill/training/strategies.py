@@ -12,6 +12,7 @@ import tensorflow as tf
 from flood_distill import contract, run_lock
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import Part
+from flood_distill.training import lost_workers
 
 _TF_CONFIG = "TF_CONFIG"  # tf.distribute's variable: the cluster and the task of this process in it
 
@@ -125,6 +126,8 @@ def _multi_worker_strategy() -> tf.distribute.Strategy:
         raise UserError("--strategy=multi_worker: give --workers and --worker_index, or set TF_CONFIG")
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
+    except lost_workers.LOST:
+        raise  # the others did not come; started again, they may
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise UserError(f"--strategy=multi_worker: {' '.join(str(error).split())}") from error
 
