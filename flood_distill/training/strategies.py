@@ -117,7 +117,10 @@ def _mirrored_strategy(devices: Sequence[str]) -> tf.distribute.Strategy:
 
 
 def _num_workers() -> int:
-    cluster = json.loads(os.environ.get(_TF_CONFIG, "{}")).get("cluster", {})
+    try:
+        cluster = json.loads(os.environ.get(_TF_CONFIG, "{}")).get("cluster", {})
+    except ValueError as error:
+        raise UserError(f"{_TF_CONFIG} is not JSON ({error}); --workers and --worker_index write it") from error
     return sum(len(tasks) for tasks in cluster.values())
 
 
