@@ -1,6 +1,8 @@
 """A run that meets NaN stops, and says at which examples."""
 
+import functools
 import json
+from unittest import mock
 
 import gin
 import pytest
@@ -9,7 +11,7 @@ from fake_records import FakeRecords, make_example
 
 from flood_distill import records
 from flood_distill.errors import UserError
-from flood_distill.training import experiment, trainer
+from flood_distill.training import experiment, loop, trainer
 
 BINDINGS = """
 network.width_multiplier = 0.05
@@ -23,18 +25,10 @@ l2_weight_decay.rate = 1e-4
 def train(monkeypatch, tmp_path):
     """Runs the experiment with steps that only report."""
 
-    def run(**metrics):
-        def steps(one, iterator, num_steps):
-            one.step.assign_add(num_steps)
-            values = dict.fromkeys(trainer.METRICS, 0.0) | {trainer.LEARNING_RATE: 0.1} | metrics
-            bad_step = values.pop("bad_step", 0)
-            return {name: tf.constant(value) for name, value in values.items()}, tf.constant(bad_step, tf.int64)
-
-        monkeypatch.setattr(trainer.Trainer, "train_steps", steps)
-        return experiment.train(
-            "D", str(tmp_path), strategy="cpu", name="t", datasets=["sen1floods11/hand"], num_steps=4, batch_size=2,
-            crop_size_px=33,
-        )  # fmt: skip
+    def run(bad_step, **metrics):
+        monkeypatch.setattr(trainer.Trainer, "train_steps", _reporting(bad_step, metrics))
+        settings = {"num_steps": 4, "batch_size": 2, "crop_size_px": 33, "datasets": ["sen1floods11/hand"]}
+        return experiment.train("D", str(tmp_path), strategy="cpu", name="t", **settings)
 
     source = FakeRecords([make_example(number, size_px=33) for number in range(3)])
     monkeypatch.setattr(records, "load", lambda data_dir, dataset: source)
@@ -43,20 +37,55 @@ def train(monkeypatch, tmp_path):
     gin.clear_config()
 
 
-@pytest.mark.parametrize(("loss", "what"), [(float("nan"), "loss"), (0.5, "gradients")])
-def test_bad_batch_is_written_down(train, tmp_path, loss, what):
-    with pytest.raises(UserError, match=rf"{what}.*not finite at step 3 \(learning rate 0.1\)"):
-        train(bad_step=3, loss=loss)
+def _reporting(bad_step, metrics):
+    def steps(one, iterator, num_steps):
+        one.step.assign_add(num_steps)
+        values = dict.fromkeys(trainer.METRICS, 0.0) | {trainer.LEARNING_RATE: 0.1} | metrics
+        return {name: tf.constant(value) for name, value in values.items()}, tf.constant(bad_step, tf.int64)
+
+    return steps
+
+
+class _Trainer:
+    """Makes no steps, reports them."""
+
+    stopped = False
+
+    def __init__(self, bad_step=0, **metrics):
+        self.step = tf.Variable(0, dtype=tf.int64)
+        self.train_steps = functools.partial(_reporting(bad_step, metrics), self)
+
+    def learning_rate(self):
+        return 0.1
+
+
+def _loop(one, folder):
+    cadence = loop.Cadence(4, 4, 4, 4)
+    state, log = mock.Mock(best=(0, 0.0)), mock.Mock()
+    return loop.Loop(one, state, log, cadence, 2, lambda: 0.5, lambda step: [f"of step {step}"], str(folder), "t")
+
+
+def test_bad_batch_is_written_down(train, tmp_path):
+    with pytest.raises(UserError, match=r"loss.*not finite at step 3 \(learning rate 0.1\)"):
+        train(bad_step=3, loss=float("nan"))
     found = json.loads((tmp_path / "bad_batch.json").read_text())
-    assert (found["step"], found["not_finite"]) == (3, what)
+    assert (found["step"], found["not_finite"]) == (3, "loss")
     assert found["learning_rate"] == pytest.approx(0.1)
     # Step 3 of two examples each: the fifth and sixth of the stream, so two of the second epoch's three.
-    assert len(found["examples"]) == 2
     assert len({example["chip_id"] for example in found["examples"]} & {"chip_0", "chip_1", "chip_2"}) == 2
-    assert {example["dataset"] for example in found["examples"]} == {"sen1floods11/hand"}
+    assert [example["dataset"] for example in found["examples"]] == ["sen1floods11/hand"] * 2
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_batches_without_a_valid_pixel_are_warned_of(train, capsys):
-    train(empty=0.25)
+def test_finite_loss_means_that_the_gradients_were_not(tmp_path):
+    with pytest.raises(UserError, match="gradients"):
+        _loop(_Trainer(bad_step=2, loss=0.5), tmp_path).run(iter([]), 0)
+    found = json.loads((tmp_path / "bad_batch.json").read_text())
+    assert (found["step"], found["not_finite"], found["examples"]) == (2, "gradients", ["of step 2"])
+
+
+def test_batches_without_a_valid_pixel_are_warned_of(tmp_path, capsys):
+    _loop(_Trainer(empty=0.25), tmp_path).run(iter([]), 0)
     assert "warning: 1 of the 4 steps from 1 on had no valid pixel" in capsys.readouterr().err
+    _loop(_Trainer(), tmp_path).run(iter([]), 0)
+    assert "warning" not in capsys.readouterr().err

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from flood_distill import exit_codes, run_lock
 from flood_distill.errors import UserError
-from flood_distill.training import stopping
+from flood_distill.training import lost_workers, stopping
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -101,6 +101,20 @@ def test_disk_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_lock.fcntl, "flock", refuse)
     with run_lock.only_run(str(tmp_path)):
         assert "no lock there (No locks available)" in capsys.readouterr().err
+
+
+def test_worker_leaves_when_another_one_is_lost(monkeypatch, capsys):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    lost = tf.errors.UnavailableError(None, None, "Collective ops is aborted")
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    with lost_workers.leave_when_one_is_lost():
+        raise lost
+    assert codes == [exit_codes.WORKER_LOST]
+    assert capsys.readouterr().err.startswith("error: another worker is gone; start all of them again (Collective ops")
+    monkeypatch.delenv("TF_CONFIG")
+    with pytest.raises(tf.errors.UnavailableError), lost_workers.leave_when_one_is_lost():
+        raise lost  # of a store, say
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def test_flags_write_the_cluster(monkeypatch):
     strategies.set_workers([], 0)
     with pytest.raises(UserError, match="give --workers and --worker_index, or set TF_CONFIG"):
         strategies.make_strategy("multi_worker")
-    monkeypatch.setenv("TF_CONFIG", "")
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(UserError, match="TF_CONFIG is not JSON"):
+        strategies.make_strategy()
     strategies.set_workers(["a:1", "b:2"], 1)
     assert json.loads(strategies.os.environ["TF_CONFIG"]) == {
         "cluster": {"worker": ["a:1", "b:2"]},

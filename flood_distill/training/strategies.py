@@ -12,6 +12,7 @@ import tensorflow as tf
 from flood_distill import contract, run_lock
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import Part
+from flood_distill.training import lost_workers
 
 _TF_CONFIG = "TF_CONFIG"  # tf.distribute's variable: the cluster and the task of this process in it
 
@@ -116,7 +117,10 @@ def _mirrored_strategy(devices: Sequence[str]) -> tf.distribute.Strategy:
 
 
 def _num_workers() -> int:
-    cluster = json.loads(os.environ.get(_TF_CONFIG, "{}")).get("cluster", {})
+    try:
+        cluster = json.loads(os.environ.get(_TF_CONFIG, "{}")).get("cluster", {})
+    except ValueError as error:
+        raise UserError(f"{_TF_CONFIG} is not JSON ({error}); --workers and --worker_index write it") from error
     return sum(len(tasks) for tasks in cluster.values())
 
 
@@ -125,6 +129,8 @@ def _multi_worker_strategy() -> tf.distribute.Strategy:
         raise UserError("--strategy=multi_worker: give --workers and --worker_index, or set TF_CONFIG")
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
+    except lost_workers.LOST:
+        raise  # the others did not come; started again, they may
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise UserError(f"--strategy=multi_worker: {' '.join(str(error).split())}") from error
 
