@@ -25,7 +25,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from flood_distill import allocator
+from flood_distill import allocator, cli  # noqa: F401  cli sets TensorFlow up as the commands do
 
 _SIZE_PX = flags.DEFINE_integer("size_px", 320, "Side of the images.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Images at once.")
