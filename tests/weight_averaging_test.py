@@ -24,6 +24,8 @@ def _schedule():
 class TinyTrainer:
     """One layer that follows the gradient of its mean square; the parts of `Trainer` that a loop and a state use."""
 
+    stopped = False
+
     def __init__(self, decay=DECAY, precision="float32", strategy=None):
         self.strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
         keras.utils.set_random_seed(0)
