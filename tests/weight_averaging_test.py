@@ -50,7 +50,7 @@ class TinyTrainer:
     def train_steps(self, iterator, num_steps):
         for _ in range(int(num_steps)):
             self._step()
-        return {"loss": 0.0, "l2": 0.0}, 0
+        return {"loss": 0.0, "l2": 0.0, "empty": 0.0, "learning_rate": 0.1}, 0
 
     def learning_rate(self):
         return 0.1
@@ -121,7 +121,6 @@ def _info():
 
 def test_averages_are_validated_and_kept_as_best_and_resumed(tmp_path):
     whole, validated = TinyTrainer(), []
-    cadence = loop.Cadence(num_steps=4, report_every=2, validate_every=2, checkpoint_every=2)
 
     def run(trainer, folder, num_steps):
         def validate():
@@ -130,8 +129,8 @@ def test_averages_are_validated_and_kept_as_best_and_resumed(tmp_path):
 
         state = checkpoints.RunState(trainer, str(folder), _info(), 2)
         step, log = state.restore(), run_log.RunLog(str(folder), 0)
-        limit = loop.Cadence(num_steps, *(cadence.report_every,) * 3)
-        return loop.Loop(trainer, state, log, limit, 4, validate, str(folder), "t").run(iter(()), step)
+        cadence = loop.Cadence(num_steps, report_every=2, validate_every=2, checkpoint_every=2)
+        return loop.Loop(trainer, state, log, cadence, 4, validate, list, str(folder), "t").run(iter(()), step)
 
     model_info.write(_info(), tmp_path)
     run(whole, tmp_path, 2)
