@@ -76,7 +76,17 @@ setup(
         "console_scripts": [
             *(
                 f"flood_distill_{name} = flood_distill.{name}:entry_point"
-                for name in ("train", "evaluate", "export", "predict", "reproduce", "checkpoints", "supervise", "sweep")
+                for name in (
+                    "train",
+                    "evaluate",
+                    "export",
+                    "predict",
+                    "reproduce",
+                    "checkpoints",
+                    "supervise",
+                    "sweep",
+                    "ablation",
+                )
             ),
             *(
                 f"flood_distill_{name} = data_prep.{name}:entry_point"

@@ -186,7 +186,7 @@ def _training(settings: Settings, scratch: Path, model: Callable[[Settings], ker
 def _distillation(settings: Settings, scratch: Path, precision: str) -> Run:
     del scratch
     teacher = folding.fold_batch_norms(network.build(settings.network(6)), mixed_precision.TEACHER_PRECISION[precision])
-    objective = functools.partial(objectives.distillation_objective, teacher=teacher)
+    objective = objectives.distillation_objective(teacher)
     return _steps(settings, _network(precision)(settings), objective, precision)
 
 

@@ -83,6 +83,7 @@ WEAK = "sen1floods11/weak"
 EXTERNAL = "external/events"
 OMBRIA_AFTER = "ombria/after"
 OMBRIA_BEFORE_AFTER = "ombria/before_after"
+HAND_LABELED = (HAND, OMBRIA_AFTER, OMBRIA_BEFORE_AFTER)  # the labels of all others are weak
 TRAIN_SPLIT = "train"
 VALIDATION_SPLIT = "validation"
 TEST_SPLIT = "test"
@@ -102,7 +103,9 @@ EXCLUSION_UNKNOWN = "exclusion_unknown"  # evaluation chips whose footprint coul
 # --- What a network looks at -----------------------------------------------------------------------------------------
 INPUT_S1 = "s1"  # the student: VV, VH
 INPUT_S1_S2 = "s1+s2"  # the teacher: VV, VH, B2, B3, B4, B8 (section 3.2, stacked)
-INPUTS = (INPUT_S1, INPUT_S1_S2)
+INPUT_S2 = "s2"  # a teacher for comparison: B2, B3, B4, B8
+INPUTS = (INPUT_S1, INPUT_S1_S2, INPUT_S2)
+TEACHER_INPUTS = (INPUT_S1_S2, INPUT_S2)  # need Sentinel-2
 
 # --- Batches ---------------------------------------------------------------------------------------------------------
 # In what `records.stacked` gives, S1 and S2 hold the bands of all dates, those of the latest first.
@@ -112,6 +115,8 @@ VALID = "valid"  # bool [batch, height, width]: pixel counts in the distillation
 # Only where the teacher sees the clean tile: row and column of the tile that each pixel of the student's crop reads.
 TEACHER_ROWS = "teacher_rows"  # float32 [batch, crop]
 TEACHER_COLUMNS = "teacher_columns"  # float32 [batch, crop]
+# Only where labels count beside the distillation: how much a labelled pixel of the example does (float32 [batch]).
+LABEL_WEIGHT = "label_weight"
 # LABEL in a batch: int32 [batch, height, width], IGNORE_LABEL where it must not count. CHIP_ID: string [batch].
 DATASET = "dataset"  # string [batch]: NAME/CONFIG that the example comes from
 
@@ -212,14 +217,14 @@ class Imagery:
         """Returns the bands of a network input, in channel order.
 
         Args:
-            inputs: ``s1`` or ``s1+s2``.
+            inputs: ``s1``, ``s1+s2`` or ``s2``.
 
         Raises:
             ValueError: for any other word.
         """
         if inputs not in INPUTS:
             raise ValueError(f"inputs={inputs!r} is not one of {sorted(INPUTS)}")
-        return self.s1_bands + self.s2_bands * (inputs == INPUT_S1_S2)
+        return self.s1_bands * (inputs != INPUT_S2) + self.s2_bands * (inputs != INPUT_S1)
 
     def _stacked(self, bands: tuple[Band, ...]) -> tuple[Band, ...]:
         before = tuple(dataclasses.replace(band, name=f"{band.name} before") for band in bands)

@@ -104,13 +104,17 @@ def export(
         The path of the new version.
 
     Raises:
-        UserError: if there are no best weights, the exported model differs, or the versions there are not of this
-            format.
+        UserError: if there are no best weights, they look at Sentinel-2 alone, the exported model differs, or the
+            versions there are not of this format.
     """
     if export_format == contract.ONNX:
         _check_onnx(precision)
     object_store.connect(model_dir, export_dir)
     network, info = model_files.load_best(model_dir)
+    if info.inputs == contract.INPUT_S2:
+        raise UserError(
+            f"{model_dir}: looks at Sentinel-2 alone, which is a comparison and not exported; export a student"
+        )
     info = dataclasses.replace(info, precision=precision)
     save_fn, last = {contract.SAVED_MODEL: (save, SAVED_MODEL_FILE), contract.ONNX: (save_onnx, onnx_format.ONNX_FILE)}[
         export_format

@@ -10,6 +10,7 @@ Several workers share every batch: each makes its `Part`, and the batches togeth
 """
 
 import dataclasses
+import functools
 from collections.abc import Collection, Sequence
 
 import gin
@@ -73,6 +74,8 @@ def training_dataset(
     inputs: str = contract.INPUT_S1,
     batch_size: int = 64,
     crop_size_px: int = 321,
+    teacher_inputs: str = contract.INPUT_S1_S2,
+    label_weights: Sequence[float] | None = None,
     seed: int = 0,
     start_step: int = 0,
     split: str = contract.TRAIN_SPLIT,
@@ -91,9 +94,11 @@ def training_dataset(
         mixing: ``size`` (every example equally often) or ``equal`` (exactly the same share of every batch, section
             3.2).
         task: ``supervised`` or ``distillation``.
-        inputs: what the trained network looks at, ``s1`` or ``s1+s2``; a distilled student looks at ``s1``.
+        inputs: what the trained network looks at, one of `contract.INPUTS`; a distilled student looks at ``s1``.
         batch_size: examples a batch (appendix B: 64).
         crop_size_px: height and width of an example (appendix B: 321).
+        teacher_inputs: what the teacher of a distillation looks at, one of `contract.TEACHER_INPUTS`.
+        label_weights: distillation only: how much a labelled pixel of each source counts; None reads no label.
         seed: of order and augmentation.
         start_step: number of batches already seen.
         split: which split of the sources.
@@ -108,20 +113,22 @@ def training_dataset(
     Returns:
         Batches with static shapes, of the size that one replica gets. Supervised: `contract.IMAGE` float32 [batch,
         crop, crop, channels] in [0, 1] and `contract.LABEL` int32 [batch, crop, crop], -1 where the label is -1 or the
-        input is not valid. Distillation:
-        `contract.IMAGE` (Sentinel-1, jittered), `contract.TEACHER_IMAGE` (Sentinel-1 and 2, not jittered) and
-        `contract.VALID` bool [batch, crop, crop], where both are valid; the label is not even decoded. ``clean_tile``
-        makes the teacher's image [batch, padded, padded, channels] and adds `contract.TEACHER_ROWS` and
-        `TEACHER_COLUMNS`, float32 [batch, crop], for `augmentation.warp_logits`.
+        input is not valid. Distillation: `contract.IMAGE` (Sentinel-1, jittered), `contract.TEACHER_IMAGE` (what the
+        teacher looks at, not jittered) and `contract.VALID` bool [batch, crop, crop], where Sentinel-1 and 2 are valid;
+        the label is not even decoded, unless `label_weights` adds `contract.LABEL`, -1 where Sentinel-1 is not valid,
+        and `contract.LABEL_WEIGHT` float32 [batch]. ``clean_tile`` makes the teacher's image [batch, padded, padded,
+        channels] and adds `contract.TEACHER_ROWS` and `TEACHER_COLUMNS`, float32 [batch, crop], for
+        `augmentation.warp_logits`.
 
     Raises:
         UserError: for settings that do not fit together or a source without usable examples.
     """
     # 1. Settings.
-    _check_training(sources, mixing, task, inputs, teacher_view, batch_size, start_step, num_threads)
+    _check_training(sources, mixing, task, inputs, teacher_inputs, teacher_view, batch_size, start_step, num_threads)
     imagery = common_imagery(sources)
-    needs_s2 = task == DISTILLATION or inputs == contract.INPUT_S1_S2
-    features = (contract.S1,) + (contract.S2,) * needs_s2 + (contract.LABEL,) * (task == SUPERVISED)
+    needs_s2 = task == DISTILLATION or inputs in contract.TEACHER_INPUTS
+    needs_label = task == SUPERVISED or label_weights is not None
+    features = (contract.S1,) + (contract.S2,) * needs_s2 + (contract.LABEL,) * needs_label
     ranges = augmentation.augmentation()
     if batch_size % part.num_replicas:
         raise UserError(f"batch_size={batch_size}: not a multiple of the {part.num_replicas} replicas")
@@ -148,9 +155,15 @@ def training_dataset(
         seeds = _example_seeds(seed, number)
         window = augmentation.random_window(ranges, seeds[_GEOMETRY], canvas_px, crop_size_px)
         if task == SUPERVISED:
-            return _supervised_example(tile, window, ranges, seeds, imagery)
-        made = _distillation_example(tile, window, ranges, seeds, imagery)
-        return made | _clean_tile(tile, window, canvas_px, imagery) if teacher_view == CLEAN_TILE else made
+            return _supervised_example(tile, window, ranges, seeds, imagery, inputs)
+        made = _distillation_example(tile, window, ranges, seeds, imagery, teacher_inputs)
+        if teacher_view == CLEAN_TILE:
+            made |= _clean_tile(tile, window, canvas_px, imagery, teacher_inputs)
+        if label_weights is not None:
+            made[contract.LABEL_WEIGHT] = tf.gather(
+                tf.constant(label_weights, tf.float32), mixing_rule.source_of(number, weights)
+            )
+        return made
 
     examples = numbered.map(make_example, num_parallel_calls=num_threads or tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(part.replica_batch_size(batch_size), drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -173,7 +186,7 @@ def evaluation_dataset(
     Args:
         records: the dataset.
         split: name of the split.
-        inputs: what the network looks at, ``s1`` or ``s1+s2``. Examples without Sentinel-2 are there in both cases.
+        inputs: what the network looks at, one of `contract.INPUTS`. Examples without Sentinel-2 are there in any case.
         output_stride: tiles are padded to the next k * output_stride + 1.
         batch_size: examples a batch.
         pad_to_full_batch: fill the last batch with examples that are nodata all over, chip_id empty, so that all
@@ -193,7 +206,7 @@ def evaluation_dataset(
     """
     _check_choice("inputs", inputs, contract.INPUTS)
     _check_at_least("batch_size", batch_size, 1)
-    needed = (contract.S1,) + (contract.S2,) * (inputs == contract.INPUT_S1_S2) + (contract.LABEL,)
+    needed = (contract.S1,) + (contract.S2,) * (inputs in contract.TEACHER_INPUTS) + (contract.LABEL,)
     one_pass = streams.OnePass(records, split, tuple(dict.fromkeys((*needed, *features))), only_with_s2=False)
     tile_px = one_pass.specs[contract.S1].shape[:2]
     padded_px = [sizes.padded_size_px(size, output_stride) for size in tile_px]
@@ -225,41 +238,55 @@ def evaluation_dataset(
 
 
 def _supervised_example(
-    tile: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor], imagery: contract.Imagery
+    tile: Example,
+    window: Window,
+    ranges: Augmentation,
+    seeds: list[tf.Tensor],
+    imagery: contract.Imagery,
+    inputs: str,
 ) -> Example:
     tile, window = augmentation.cut(tile, window)
-    planes, valid = _read_s1(tile, window, imagery)
-    planes = augmentation.jitter(planes, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER])
-    if contract.S2 in tile:
-        optical, optical_valid = _read_s2(tile, window, imagery)
-        optical = augmentation.jitter(
-            optical, optical_valid, ranges.s2_brightness, ranges.s2_contrast, seeds[_S2_JITTER]
-        )
-        planes, valid = tf.concat([planes, optical], axis=0), valid & optical_valid
-    label = augmentation.nearest(tile[contract.LABEL], window, contract.IGNORE_LABEL)
-    label = tf.where(valid, label, tf.constant(contract.IGNORE_LABEL, label.dtype))
-    return {contract.IMAGE: _channels_last(planes), contract.LABEL: tf.cast(label, tf.int32)}
+    planes, valids = [], []
+    if inputs != contract.INPUT_S2:
+        radar, valid = _read_s1(tile, window, imagery)
+        planes.append(augmentation.jitter(radar, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER]))
+        valids.append(valid)
+    if inputs != contract.INPUT_S1:
+        optical, valid = _read_s2(tile, window, imagery)
+        planes.append(augmentation.jitter(optical, valid, ranges.s2_brightness, ranges.s2_contrast, seeds[_S2_JITTER]))
+        valids.append(valid)
+    label = _read_label(tile, window, functools.reduce(tf.logical_and, valids))
+    return {contract.IMAGE: _channels_last(tf.concat(planes, axis=0)), contract.LABEL: label}
 
 
 def _distillation_example(
-    tile: Example, window: Window, ranges: Augmentation, seeds: list[tf.Tensor], imagery: contract.Imagery
+    tile: Example,
+    window: Window,
+    ranges: Augmentation,
+    seeds: list[tf.Tensor],
+    imagery: contract.Imagery,
+    teacher_inputs: str,
 ) -> Example:
     tile, window = augmentation.cut(tile, window)
     planes, valid = _read_s1(tile, window, imagery)
     optical, optical_valid = _read_s2(tile, window, imagery)
     jittered = augmentation.jitter(planes, valid, ranges.s1_brightness, ranges.s1_contrast, seeds[_S1_JITTER])
-    return {
+    of_teacher = [optical] if teacher_inputs == contract.INPUT_S2 else [planes, optical]
+    made = {
         contract.IMAGE: _channels_last(jittered),
-        contract.TEACHER_IMAGE: _channels_last(tf.concat([planes, optical], axis=0)),
+        contract.TEACHER_IMAGE: _channels_last(tf.concat(of_teacher, axis=0)),
         contract.VALID: valid & optical_valid,
     }
+    return made | {contract.LABEL: _read_label(tile, window, valid)} if contract.LABEL in tile else made
 
 
-def _clean_tile(tile: Example, window: Window, canvas_px: Sequence[int], imagery: contract.Imagery) -> Example:
+def _clean_tile(
+    tile: Example, window: Window, canvas_px: Sequence[int], imagery: contract.Imagery, teacher_inputs: str
+) -> Example:
     """What the teacher gets instead of the crop, where it sees the whole tile."""
     s1, s2 = (_pad(name, tile[name], [*canvas_px, tile[name].shape[-1]]) for name in (contract.S1, contract.S2))
     return {
-        contract.TEACHER_IMAGE: normalization.network_input(contract.INPUT_S1_S2, s1, s2, imagery),
+        contract.TEACHER_IMAGE: normalization.network_input(teacher_inputs, s1, s2, imagery),
         contract.TEACHER_ROWS: window.rows,
         contract.TEACHER_COLUMNS: window.columns,
     }
@@ -275,6 +302,13 @@ def _read_s2(tile: Example, window: Window, imagery: contract.Imagery) -> tuple[
     s2 = tile[contract.S2]
     values, valid = augmentation.resample(s2, normalization.s2_valid(s2, imagery), window)
     return normalization.normalize(values, valid, imagery.s2_bands, channels_first=True), valid
+
+
+def _read_label(tile: Example, window: Window, valid: tf.Tensor) -> tf.Tensor:
+    """Returns int32 [height, width], -1 where the label is -1 or the input is not valid."""
+    label = augmentation.nearest(tile[contract.LABEL], window, contract.IGNORE_LABEL)
+    label = tf.where(valid, label, tf.constant(contract.IGNORE_LABEL, label.dtype))
+    return tf.cast(label, tf.int32)
 
 
 def _channels_last(planes: tf.Tensor) -> tf.Tensor:
@@ -329,6 +363,7 @@ def _check_training(
     mixing: str,
     task: str,
     inputs: str,
+    teacher_inputs: str,
     teacher_view: str,
     batch_size: int,
     start_step: int,
@@ -337,6 +372,7 @@ def _check_training(
     _check_choice("mixing", mixing, mixing_rule.MIXINGS)
     _check_choice("task", task, TASKS)
     _check_choice("inputs", inputs, contract.INPUTS)
+    _check_choice("teacher_inputs", teacher_inputs, contract.TEACHER_INPUTS)
     _check_choice("teacher_view", teacher_view, TEACHER_VIEWS)
     _check_at_least("batch_size", batch_size, 1)
     _check_at_least("start_step", start_step, 0)

@@ -17,7 +17,7 @@ class ModelInfo:
     Attributes:
         name: name of the experiment, such as ``student_distill``.
         task: ``supervised`` or ``distillation``.
-        inputs: ``s1`` (a student) or ``s1+s2`` (a teacher).
+        inputs: ``s1`` (a student), ``s1+s2`` (a teacher) or ``s2`` (a teacher without radar).
         network: keyword arguments of `flood_distill.models.deeplab.deeplab_v3_plus`.
         bands: the input bands in channel order, with the limits of their normalisation.
         fill_value: value of invalid pixels after normalisation.
@@ -28,6 +28,7 @@ class ModelInfo:
         train_datasets: datasets that the weights were trained on.
         dataset: dataset whose validation split chose the weights.
         source: ``real`` or ``synthetic``: what the datasets hold.
+        weight_average_decay: the weights are a moving average over the steps with this decay; 0 if they are not.
         teacher: name of the teacher's experiment and its model_dir's last part, or empty.
         pretrained: last two parts of the path of the checkpoint or model_dir that training started from, or empty.
         seed: the run's seed.
@@ -52,6 +53,7 @@ class ModelInfo:
     threshold: float = contract.WATER_THRESHOLD
     precision: str = contract.FLOAT32
     training_precision: str = contract.FLOAT32
+    weight_average_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.bands:

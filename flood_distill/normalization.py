@@ -66,15 +66,17 @@ def network_input(
     """Returns what the network looks at; each modality's own validity decides where it is filled.
 
     Args:
-        inputs: ``s1`` or ``s1+s2``.
-        s1: float32 [..., bands of all dates], NaN = no data.
-        s2: int16 or float32 [..., bands of all dates], 0 in all bands of a date = no data; read for ``s1+s2`` only.
+        inputs: ``s1``, ``s1+s2`` or ``s2``.
+        s1: float32 [..., bands of all dates], NaN = no data; not read for ``s2``.
+        s2: int16 or float32 [..., bands of all dates], 0 in all bands of a date = no data; not read for ``s1``.
         imagery: what the bands are.
 
     Returns:
         float32 [..., bands of the input] in [0, 1].
     """
-    channels = [normalize(s1, s1_valid(s1), imagery.s1_bands)]
-    if inputs == contract.INPUT_S1_S2:
+    channels = []
+    if inputs != contract.INPUT_S2:
+        channels.append(normalize(s1, s1_valid(s1), imagery.s1_bands))
+    if inputs != contract.INPUT_S1:
         channels.append(normalize(s2, s2_valid(s2, imagery), imagery.s2_bands))
     return tf.concat(channels, axis=-1)

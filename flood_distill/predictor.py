@@ -26,7 +26,7 @@ class Predictor(Protocol):
     Attributes:
         model: what the user named: ``otsu`` or a path.
         name: what reports call it.
-        inputs: ``s1`` or ``s1+s2``.
+        inputs: ``s1``, ``s1+s2`` or ``s2``.
         threshold: water where the probability is at least this.
         dataset: the dataset it was validated on, empty if none.
         source: ``real`` or ``synthetic``: what it was trained on; empty if nothing.

@@ -168,7 +168,8 @@ def file_stream(one_pass: OnePass, seed: tf.Tensor, start: int, shuffle_buffer: 
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
-        # The shuffle takes one number as seed, and mixes in the global one, which is fixed for the whole run.
+        # The shuffle takes one number as seed and mixes in that of the graph it is in: this function's own.
+        tf.random.set_seed(1)
         number = tf.random.stateless_uniform([], epoch_seed, 0, FOREVER, tf.int64, alg="philox")
         return checked.shuffle(shuffle_buffer, seed=number, reshuffle_each_iteration=False)
 

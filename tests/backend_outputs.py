@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from flood_distill import contract
-from flood_distill.losses import cross_entropy, distillation, edge_weights, weight_decay
+from flood_distill.losses import confidence, cross_entropy, distillation, edge_weights, lovasz, weight_decay
 from flood_distill.metrics import confusion
 from flood_distill.models import deeplab, layers
 
@@ -22,7 +22,7 @@ GRADIENT = "gradient"
 
 
 def compute(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns evaluation logits, edge weights, both losses, counts of right and wrong pixels, and the gradient.
+    """Returns evaluation logits, pixel weights, losses, counts of right and wrong pixels, and the gradient.
 
     Args:
         inputs: `IMAGE` float32 [batch, height, width, 2], `LABELS` int32 [batch, height, width], `TEACHER` float32
@@ -33,24 +33,28 @@ def compute(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         model = deeplab.deeplab_v3_plus(**NETWORK, input_range=(-1.0, 1.0))
 
     def losses(logits):
+        valid = ops.not_equal(labels, contract.IGNORE_LABEL)
         weights = edge_weights.edge_weights(labels, 2, 1, 3.0, 2.0)
-        supervised = cross_entropy.cross_entropy(logits, labels, weights)
-        distilled = distillation.distillation(logits, teacher, ops.not_equal(labels, contract.IGNORE_LABEL), 2.0)
-        return weights, supervised, distilled
+        sure = [confidence.confidence_weights(teacher, valid, measure, 2.0) for measure in confidence.MEASURES]
+        return {
+            "supervised": cross_entropy.cross_entropy(logits, labels, weights),
+            "distilled": distillation.distillation(logits, teacher, valid, 2.0, sum(sure)),
+            "hard": cross_entropy.cross_entropy(logits, distillation.hard_labels(teacher, valid)),
+            "lovasz": lovasz.lovasz_water(logits, labels),
+        }, {"edge_weights": weights, **dict(zip(confidence.MEASURES, sure, strict=True))}
 
     def total():
-        _, supervised, distilled = losses(model(image, training=True))
-        ratios = [ops.sum(loss) / ops.sum(weight) for loss, weight in (supervised, distilled)]
+        named, _ = losses(model(image, training=True))
+        ratios = [ops.sum(loss) / ops.sum(weight) for loss, weight in named.values()]
         return sum(ratios) + weight_decay.weight_decay(model, 1e-3)
 
     def evaluated():
         logits = model(image, training=False)
-        weights, supervised, distilled = losses(logits)
+        named, weights = losses(logits)
         return {
             "logits": logits,
-            "edge_weights": weights,
-            "supervised": supervised[0],
-            "distilled": distilled[0],
+            **weights,
+            **{name: loss for name, (loss, _) in named.items()},
             "counts": confusion.confusion_counts(logits[..., contract.WATER] > logits[..., contract.DRY], labels),
         }
 

@@ -63,6 +63,13 @@ def test_values_of_the_paper():
         "network.num_middle_units": 16,
         "network.width_multiplier": 1.0,
         "distillation_objective.temperature": 1.0,
+        "distillation_objective.teacher_labels": "soft",
+        "distillation_objective.confidence": "uniform",
+        "distillation_objective.lovasz_weight": 0.0,
+        "supervised_objective.lovasz_weight": 0.0,
+        "momentum_optimizer.weight_average_decay": 0.0,
+        "label_weights.hand": 0.0,
+        "label_weights.weak": 0.0,
     }
     assert {name: gin.query_parameter(name) for name in expected} == expected
 

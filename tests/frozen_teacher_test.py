@@ -1,7 +1,5 @@
 """The frozen teacher of a distillation: batch norms folded, no gradients kept for it."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -57,4 +55,4 @@ def test_teacher_adds_no_gradient_operation(teacher):
     folded = folding.fold_batch_norms(teacher)
     supervised = num_operations(objectives.supervised_objective)
     assert min(supervised.values()) > 10
-    assert num_operations(functools.partial(objectives.distillation_objective, teacher=folded)) == supervised
+    assert num_operations(objectives.distillation_objective(folded)) == supervised

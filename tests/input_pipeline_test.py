@@ -54,6 +54,7 @@ def test_shapes_are_static_and_as_promised():
     shapes = {
         ("supervised", "s1"): {"image": [4, 17, 17, 2], "label": [4, 17, 17]},
         ("supervised", "s1+s2"): {"image": [4, 17, 17, 6], "label": [4, 17, 17]},
+        ("supervised", "s2"): {"image": [4, 17, 17, 4], "label": [4, 17, 17]},
         ("distillation", "s1"): {"image": [4, 17, 17, 2], "teacher_image": [4, 17, 17, 6], "valid": [4, 17, 17]},
     }
     dtypes = {"image": tf.float32, "teacher_image": tf.float32, "label": tf.int32, "valid": tf.bool}
@@ -117,6 +118,9 @@ def test_what_counts_for_a_student_a_teacher_and_in_distillation(without_augment
     np.testing.assert_array_equal(student[contract.LABEL][0] >= 0, s1_valid & labelled)
     (teacher,) = batches([records], 1, inputs="s1+s2", **settings)
     np.testing.assert_array_equal(teacher[contract.LABEL][0] >= 0, s1_valid & s2_valid & labelled)
+    (optical,) = batches([records], 1, inputs="s2", **settings)
+    np.testing.assert_array_equal(optical[contract.LABEL][0] >= 0, s2_valid & labelled)
+    np.testing.assert_array_equal(optical[contract.IMAGE], teacher[contract.IMAGE][..., 2:])
     (distilled,) = batches([records], 1, task="distillation", **settings)
     np.testing.assert_array_equal(distilled[contract.VALID][0], s1_valid & s2_valid)
     for image in (teacher[contract.IMAGE][0], distilled[contract.TEACHER_IMAGE][0]):
@@ -148,6 +152,65 @@ def test_distillation_never_reads_the_label():
     records = FakeRecords([make_example(number) for number in range(3)])
     batches([records], 1, task="distillation")
     assert records.decoded == {contract.S1, contract.S2, contract.HAS_S2}
+
+
+@pytest.mark.usefixtures("without_augmentation")
+def test_labels_beside_the_distillation_count_where_the_student_sees():
+    records, settings = FakeRecords([make_spoiled()]), {"batch_size": 1, "crop_size_px": 17, "task": "distillation"}
+    counted = np.zeros((17, 17), bool)
+    counted[4:12, :16] = True  # Sentinel-1 from row 4 on, labels to row 11; Sentinel-2 plays no part
+    (batch,) = batches([records], 1, label_weights=[0.5], **settings)
+    np.testing.assert_array_equal(batch[contract.LABEL][0] >= 0, counted)
+    np.testing.assert_array_equal(batch[contract.LABEL_WEIGHT], [0.5])
+    (without,) = batches([records], 1, **settings)
+    assert batch.keys() - without.keys() == {contract.LABEL, contract.LABEL_WEIGHT}
+    for name, tensor in without.items():
+        np.testing.assert_array_equal(batch[name], tensor)
+
+
+@pytest.mark.parametrize("mixing", ["equal", "size"])
+@pytest.mark.usefixtures("without_augmentation")
+def test_each_label_weighs_what_its_dataset_weighs(mixing):
+    hand, weak = make_numbered(range(3)), make_numbered(range(100, 105))
+    settings = {"mixing": mixing, "task": "distillation", "label_weights": [2.0, 0.25]}
+    drawn = batches([hand, weak], 6, **settings)
+    weights = np.concatenate([batch[contract.LABEL_WEIGHT] for batch in drawn])
+    expected = [2.0 if number < 100 else 0.25 for batch in drawn for number in numbers(batch)]
+    np.testing.assert_array_equal(weights, expected)
+    assert set(expected) == {2.0, 0.25}
+    resumed = batches([hand, weak], 3, start_step=3, **settings)
+    np.testing.assert_array_equal(np.concatenate([batch[contract.LABEL_WEIGHT] for batch in resumed]), expected[12:])
+
+
+@pytest.mark.parametrize("teacher_view", ["same_crop", "clean_tile"])
+def test_a_teacher_of_sentinel_2_alone_sees_those_bands_of_the_stack(teacher_view):
+    settings = {"task": "distillation", "teacher_view": teacher_view}
+    records = FakeRecords([make_spoiled(), make_example(1)])
+    for alone, stack in zip(
+        batches([records], 2, teacher_inputs="s2", **settings), batches([records], 2, **settings), strict=True
+    ):
+        np.testing.assert_array_equal(alone.pop(contract.TEACHER_IMAGE), stack.pop(contract.TEACHER_IMAGE)[..., 2:])
+        for name in stack:
+            np.testing.assert_array_equal(alone[name], stack[name])
+
+
+@pytest.mark.parametrize("kind", ["geometric", "radiometric"])
+def test_each_kind_of_augmentation_works_alone(monkeypatch, kind):
+    radiometric = {name: value for name, value in OFF.items() if name.startswith("s")}
+    geometric = {name: value for name, value in OFF.items() if not name.startswith("s")}
+    alone = augmentation.augmentation(**(radiometric if kind == "geometric" else geometric))
+    monkeypatch.setattr(augmentation, "augmentation", lambda: alone)
+    records = FakeRecords([make_example(0)])
+    (batch,) = batches([records], 1, inputs="s1+s2")
+    tile = normalization.network_input(
+        "s1+s2", tf.constant(records.examples[0][contract.S1]), records.examples[0]["s2"]
+    )
+    inside = np.s_[:, :16, :16]
+    labels_stay = (batch[contract.LABEL][inside] == records.examples[0][contract.LABEL]).all()
+    b8 = batch[contract.IMAGE][inside][..., 5]  # the same all over, and padding where a flip brings it in
+    value_stays = (np.isclose(b8, 1000 / 3000, atol=1e-6) | (b8 == contract.FILL_VALUE)).all()
+    assert (labels_stay, value_stays) == ((False, True) if kind == "geometric" else (True, False))
+    assert (batch[contract.IMAGE][inside] != tile.numpy()).any()
 
 
 def test_teacher_and_student_see_the_same_but_for_jitter(without_jitter):
@@ -244,6 +307,15 @@ def test_a_cached_source_is_read_once_and_another_once_an_epoch(max_cache_bytes,
     assert passes <= records.num_passes <= passes + (passes > 1)  # the pipeline reads ahead
 
 
+def test_order_follows_from_the_seed_alone():
+    """Not from TensorFlow's global seed, whose 0 a shuffle by a tensor does not even take."""
+    records, drawn = make_numbered(range(8)), []
+    for global_seed in (0, 5):
+        tf.random.set_seed(global_seed)
+        drawn.append([numbers(batch) for batch in batches([records], 4, max_cache_bytes=0, shuffle_buffer=8)])
+    assert drawn[0] == drawn[1]
+
+
 def test_the_cache_holds_what_fits():
     # A 16 x 16 tile: 2048 bytes of S1 and 256 of labels; 4 tiles: 9216.
     small, large = make_numbered(range(4)), make_numbered(range(5))
@@ -282,7 +354,8 @@ def test_a_strategy_splits_a_batch_without_changing_it():
     ("settings", "message"),
     [
         ({"task": "self_distillation"}, "task='self_distillation': not one of supervised, distillation"),
-        ({"inputs": "s2"}, "inputs='s2': not one of s1, s1\\+s2"),
+        ({"inputs": "s3"}, "inputs='s3': not one of s1, s1\\+s2, s2"),
+        ({"task": "distillation", "teacher_inputs": "s1"}, "teacher_inputs='s1': not one of s1\\+s2, s2"),
         ({"mixing": "random"}, "mixing='random': not one of size, equal"),
         ({"teacher_view": "none"}, "teacher_view='none': not one of same_crop, clean_tile"),
         ({"task": "distillation", "inputs": "s1+s2"}, "inputs='s1\\+s2': a distilled student looks at 's1'"),

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from flood_distill.losses.cross_entropy import cross_entropy
-from flood_distill.losses.distillation import distillation
+from flood_distill.losses.distillation import distillation, hard_labels
 
 LOG2, LOG4 = np.log(2.0), np.log(4.0)
 
@@ -166,6 +166,42 @@ def test_nothing_of_an_invalid_pixel_is_distilled(whose):
     gradient = _gradient(lambda v: distillation(v, logits["teacher"], valid), tf.constant(logits["student"]))
     np.testing.assert_array_equal(gradient[0, 0, 1], [0, 0])
     assert np.isfinite(gradient).all()
+
+
+def test_distillation_weighs_the_sum_and_the_divisor():
+    # The student gives 1/2 and 1/4, the teacher is certain of water; the third pixel does not count.
+    student, teacher = _odds(1, 1 / 3, 1), _odds(1e9, 1e9, 1e9)
+    weights = np.array([[[0.5, 0.25, np.nan]]], np.float32)
+    total, weight = distillation(student, teacher, np.array([[[True, True, False]]]), weights=weights)
+    np.testing.assert_allclose(total, [0.5 * LOG2 + 0.25 * LOG4], rtol=1e-6)
+    np.testing.assert_array_equal(weight, [0.5 + 0.25])
+
+
+def test_equal_weights_change_the_sums_and_not_their_ratio():
+    student, teacher, valid = _random(2, 3, 3, 2), _random(2, 3, 3, 2, seed=1), np.ones((2, 3, 3), bool)
+    total, weight = distillation(student, teacher, valid, weights=np.full((2, 3, 3), 0.25, np.float32))
+    expected, number = distillation(student, teacher, valid)
+    np.testing.assert_allclose(total, 0.25 * expected, rtol=1e-6)
+    np.testing.assert_array_equal(weight, 0.25 * number)
+
+
+def test_hard_labels_are_the_likelier_class():
+    # Odds of water 1/9, 1 (as likely as dry), 9, and what does not count.
+    labels = hard_labels(_odds(1 / 9, 1, 9, 9), np.array([[[True, True, True, False]]]))
+    np.testing.assert_array_equal(labels, [[[0, 1, 1, -1]]])
+    assert keras.backend.standardize_dtype(labels.dtype) == "int32"
+
+
+def test_hard_labels_of_no_data_are_ignored():
+    teacher = np.full((1, 1, 2, 2), np.nan, np.float32)
+    np.testing.assert_array_equal(hard_labels(teacher, np.zeros((1, 1, 2), bool)), [[[-1, -1]]])
+
+
+def test_hard_labels_are_soft_ones_of_a_teacher_without_doubt():
+    soft, hard = _random(1, 3, 3, 2), _random(1, 3, 3, 2, seed=1)
+    labels = hard_labels(hard, np.ones((1, 3, 3), bool))
+    expected, _ = distillation(soft, 1000.0 * hard, np.ones((1, 3, 3), bool))
+    np.testing.assert_allclose(cross_entropy(soft, labels)[0], expected, rtol=1e-5)
 
 
 def test_a_batch_without_a_valid_pixel_has_loss_zero():

@@ -59,3 +59,4 @@ def test_each_modality_of_the_stack_is_filled_by_its_own_validity():
     fill = contract.FILL_VALUE
     np.testing.assert_array_equal(image, [[1, 1, 1, 1, 1, 1], [fill, fill, 1, 1, 1, 1], [1, 1, fill, fill, fill, fill]])
     np.testing.assert_array_equal(normalization.network_input("s1", s1), image[:, :2])
+    np.testing.assert_array_equal(normalization.network_input("s2", s1, s2), image[:, 2:])

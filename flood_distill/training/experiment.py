@@ -34,6 +34,7 @@ from flood_distill.training import (
     stopping,
     strategies,
     warm_start,
+    weight_averaging,
 )
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.precise_batch_norm import PreciseBatchNorm
@@ -103,7 +104,7 @@ def train(
         tpu: name or address of the TPU.
         name: name of the experiment.
         task: ``supervised`` or ``distillation``.
-        inputs: what the trained network looks at, ``s1`` or ``s1+s2``.
+        inputs: what the trained network looks at, one of `contract.INPUTS`.
         datasets: names of the datasets to train on (their train split).
         mixing: ``size`` (every example equally often) or ``equal`` (every dataset equally often, section 3.2).
         validation_dataset: its validation split chooses the best weights.
@@ -165,6 +166,7 @@ def train(
         seed=seed,
         training_precision=precision,
     )
+    of_distillation = {} if task == SUPERVISED else _distillation_batches(teacher_model_dir, datasets)
 
     # 3. Network, optimizer and objective.
     steps = {
@@ -196,6 +198,7 @@ def train(
             seed=seed,
             batch_size=batch_size,
             crop_size_px=crop_size_px,
+            **of_distillation,
         )
         batches = strategies.distribute(distribution, lambda part: training_batches(start_step=step, part=part))
         batch_norms = _precise_batch_norms(
@@ -250,7 +253,7 @@ def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) ->
     if task == SUPERVISED:
         return objectives.supervised_objective
     teacher, teacher_info = model_files.load_best(teacher_model_dir)
-    if teacher_info.inputs != contract.INPUT_S1_S2:
+    if teacher_info.inputs not in contract.TEACHER_INPUTS:
         raise UserError(f"--teacher_model_dir={teacher_model_dir}: that network looks at {teacher_info.inputs} only")
     if teacher_info.imagery != info.imagery:
         raise UserError(
@@ -259,7 +262,15 @@ def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) ->
         )
     info.teacher = f"{teacher_info.name} ({epath.Path(teacher_model_dir).name})"
     folded = folding.fold_batch_norms(teacher, mixed_precision.TEACHER_PRECISION[info.training_precision])
-    return functools.partial(objectives.distillation_objective, teacher=folded)
+    return objectives.distillation_objective(folded)
+
+
+def _distillation_batches(teacher_model_dir: str, datasets: Sequence[str]) -> dict:
+    """Returns the settings of training batches that only a distillation has."""
+    return {
+        "teacher_inputs": model_info.read(teacher_model_dir).inputs,
+        "label_weights": objectives.label_weights(datasets),
+    }
 
 
 def _make_trainer(
@@ -274,6 +285,7 @@ def _make_trainer(
         model = network.build(info.network, distribution.num_replicas_in_sync > 1, info.training_precision)
         optimizer = mixed_precision.loss_scaling(optimization.momentum_optimizer(num_steps), info.training_precision)
         objective = _objective(info.task, teacher_model_dir, info)
+    info.weight_average_decay = weight_averaging.decay(optimizer)
     return Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, info.seed, **steps)
 
 

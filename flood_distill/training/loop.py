@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from flood_distill import contract, files, statistics
 from flood_distill.errors import UserError
+from flood_distill.training import weight_averaging
 from flood_distill.training.checkpoints import RunState
 from flood_distill.training.run_log import RunLog
 from flood_distill.training.trainer import EMPTY, L2, LEARNING_RATE, LOSS, Trainer
@@ -107,8 +108,9 @@ class Loop:
                 step = int(self._trainer.step.numpy())
                 bar.update(step - bar.n)
                 if self._cadence.validates(step):
-                    report["validation_iou"] = self._validate()
-                    self._state.offer_best(report["validation_iou"])
+                    with weight_averaging.averaged(self._trainer.model, self._trainer.optimizer):
+                        report["validation_iou"] = self._validate()
+                        self._state.offer_best(report["validation_iou"])
                 self._show(bar, report)
                 self._log.report(step, report)
                 _save_operative_config(self._model_dir)

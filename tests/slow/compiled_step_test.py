@@ -34,7 +34,7 @@ def _objective(task, folder):
     if task == "supervised":
         return objectives.supervised_objective
     teacher = tiny_models.write_model_dir(folder / "T", contract.INPUT_S1_S2)
-    return functools.partial(objectives.distillation_objective, teacher=folding.fold_batch_norms(teacher))
+    return objectives.distillation_objective(folding.fold_batch_norms(teacher))
 
 
 def _step(objective, jit_compile):
