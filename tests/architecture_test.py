@@ -34,7 +34,7 @@ def _sources(folder):
         ("flood_distill/metrics", {"keras", "flood_distill.metrics", "flood_distill.contract"}),
         (
             "flood_distill/geo",
-            {"numpy", "rasterio", "flood_distill.geo", "flood_distill.contract", "flood_distill.errors"},
+            {"numpy", "rasterio", "shapely", "flood_distill.geo", "flood_distill.contract", "flood_distill.errors"},
         ),
     ],
 )
