@@ -41,6 +41,11 @@ class Records:
         """What its images hold."""
         return contract.imagery(self.name)
 
+    @property
+    def features(self) -> Sequence[str]:
+        """Names of the features that its examples have."""
+        return list(_builder(self.path).info.features)
+
     def num_examples(self, split: str) -> int:
         """Returns the number of tiles of a split.
 
