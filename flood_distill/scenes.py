@@ -42,7 +42,8 @@ MODEL_GRID = "model"
 INPUT_GRID = "input"
 OUTPUT_GRIDS = (MODEL_GRID, INPUT_GRID)
 _MAX_SIDE_PX = 2_500_000  # 40,000 km of 16 m: once around the Earth
-_GDAL_CACHE_MB = 256  # holds the source rows of a row of windows; GDAL's own choice is 5 % of the machine
+# Holds the source rows of a row of windows; GDAL takes 5 % of the machine. Rasterio wants bytes, GDAL itself MB.
+_GDAL_CACHE_BYTES = 256_000_000
 _FAILURES = (UserError, rasterio.errors.RasterioError, CPLE_BaseError, OSError)
 
 
@@ -174,7 +175,7 @@ def predict_scene(
         UserError: for a file that is no Sentinel-1 scene in the unit, or cannot be read or placed, or has no room on
             the disk.
     """
-    with _work_folder(output_dir, scene.stem) as temporary, rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_MB):
+    with _work_folder(output_dir, scene.stem) as temporary, rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
         # 1. Window by window: everything that needs the network.
         with open_scene(scene, options.bands, options.input_unit) as reader:
             predicted, written = _grids(reader, options)
