@@ -27,6 +27,7 @@ setup(
     package_data={
         "flood_distill": ["*.qml"],
         "gin_configs": ["*.gin"],
+        "flood_distill.chip_lists": ["*.txt"],
         "data_prep": ["*/README.md", "*/CITATIONS.bib", "*/TAGS.txt", "earth_engine_curation/*.csv"],
     },
     install_requires=[

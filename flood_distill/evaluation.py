@@ -1,6 +1,5 @@
 """Evaluation of any predictor on any split: the numbers of Table 1 and the pictures of Figure 2."""
 
-import csv
 import dataclasses
 import json
 import math
@@ -21,6 +20,7 @@ from flood_distill import (
     normalization,
     object_store,
     panels,
+    per_chip,
     reliability_diagram,
     statistics,
 )
@@ -30,14 +30,9 @@ from flood_distill.records import Records, stacked
 
 METRICS_JSON = "metrics.json"
 METRICS_MD = "metrics.md"
-PER_CHIP_CSV = "per_chip.csv"
 PREDICTIONS_NPZ = "predictions.npz"
 PANELS_PNG = "panels.png"
 RELIABILITY_PNG = "reliability.png"
-PER_CHIP_COLUMNS = ("chip_id", "event", "scored_pixels", "tp", "fp", "fn", "tn", "iou")
-_COUNTS = ("tp", "fp", "fn", "tn")
-_MORE_COUNTS = ("boundary", "flood")  # of a ChipResult; columns such as boundary_tp
-_MORE_COLUMNS = ("without_s2", *(f"{kind}_{name}" for kind in _MORE_COUNTS for name in _COUNTS))
 _FEATURES = (contract.S1, contract.S2, contract.LABEL, contract.HAS_S2, contract.CHIP_ID, contract.EVENT)
 _PERMANENT = (contract.PERMANENT_WATER, contract.HAS_PERMANENT_WATER)  # where the dataset has the layer
 _SCORES = ("iou_pooled", "iou_per_chip", "precision", "recall", "f1")
@@ -109,7 +104,7 @@ def evaluate(
         "intervals": bootstrap.intervals(results),
         "definitions": statistics.DEFINITIONS,
     }
-    write_per_chip(results, output_dir / PER_CHIP_CSV)
+    per_chip.write(results, output_dir / per_chip.PER_CHIP_CSV)
     with files.whole_file(output_dir / PREDICTIONS_NPZ) as temporary:
         np.savez_compressed(temporary, **masks)
     draw_panels(records, split, results, {predictor.name: masks}, output_dir / PANELS_PNG, num_panels)
@@ -197,33 +192,6 @@ def _per_event(results: Sequence[statistics.ChipResult]) -> dict[str, dict]:
         one = bootstrap.interval(bootstrap.sample([[result for result in results if result.event == event]]))
         row["iou_pooled_interval"] = [one.low, one.high]
     return table
-
-
-def write_per_chip(results: Sequence[statistics.ChipResult], path: Path) -> None:
-    """Writes one row for each scored chip, sorted by name."""
-    scored = sorted((result for result in results if result.counts.scored_pixels), key=lambda result: result.chip_id)
-    with files.whole_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow((*PER_CHIP_COLUMNS, *_MORE_COLUMNS))
-        for result in scored:
-            counts = result.counts
-            row = (counts.scored_pixels, *dataclasses.astuple(counts), statistics.chip_iou(counts))
-            more = [number for kind in _MORE_COUNTS for number in dataclasses.astuple(getattr(result, kind))]
-            writer.writerow((result.chip_id, result.event, *row, result.num_without_s2, *more))
-
-
-def read_per_chip(path: Path) -> list[statistics.ChipResult]:
-    """Reads what `write_per_chip` wrote."""
-    with path.open(newline="") as file:
-        return [_chip_result(row) for row in csv.DictReader(file)]
-
-
-def _chip_result(row: dict[str, str]) -> statistics.ChipResult:
-    counts = {
-        kind: statistics.Counts(*(int(row[f"{prefix}{name}"]) for name in _COUNTS))
-        for kind, prefix in (("counts", ""), *((kind, f"{kind}_") for kind in _MORE_COUNTS))
-    }
-    return statistics.ChipResult(row["chip_id"], row["event"], num_without_s2=int(row["without_s2"]), **counts)
 
 
 def read_chips(records: Records, split: str, chip_ids: Sequence[str]) -> list[panels.Chip]:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from flood_distill import contract, evaluation, panels, statistics
+from flood_distill import contract, evaluation, panels, per_chip, statistics
 from flood_distill.errors import UserError
 from flood_distill.predictor import OtsuPredictor
 
@@ -133,7 +133,7 @@ def test_per_chip_csv(evaluated):
     # Bands of 2 pixels along the shore: columns 6 and 7 are true, 8 and 9 predicted.
     shore = {name: int(rows[0][f"boundary_{name}"]) for name in ("tp", "fp", "fn", "tn")}
     assert shore == {"tp": 0, "fp": 40 * 2, "fn": 40 * 2, "tn": 40 * 36}
-    read = evaluation.read_per_chip(folder / "per_chip.csv")
+    read = per_chip.read(folder / "per_chip.csv")
     assert read[0].counts == statistics.Counts(320, 80, 0, 1200)
     assert (read[0].boundary.fn, read[0].flood, read[2].num_without_s2) == (80, statistics.Counts(), 1600)
 

@@ -12,7 +12,17 @@ import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
-from flood_distill import contract, files, input_pipeline, model_info, object_store, records, sizes, statistics
+from flood_distill import (
+    chip_lists,
+    contract,
+    files,
+    input_pipeline,
+    model_info,
+    object_store,
+    records,
+    sizes,
+    statistics,
+)
 from flood_distill.errors import UserError
 from flood_distill.input_pipeline import DISTILLATION, SUPERVISED
 from flood_distill.models import folding
@@ -53,6 +63,7 @@ def train(
     task: str = SUPERVISED,
     inputs: str = contract.INPUT_S1,
     datasets: Sequence[str] = gin.REQUIRED,
+    chip_list: str = "",
     mixing: str = "size",
     validation_dataset: str = contract.HAND,
     num_steps: int = gin.REQUIRED,
@@ -85,6 +96,8 @@ def train(
         task: ``supervised`` or ``distillation``.
         inputs: what the trained network looks at, ``s1`` or ``s1+s2``.
         datasets: names of the datasets to train on (their train split).
+        chip_list: the chips of the datasets' train splits to train on: an installed list (``ombria_40``) or a file of
+            chip ids; empty takes all.
         mixing: ``size`` (every example equally often) or ``equal`` (every dataset equally often, section 3.2).
         validation_dataset: its validation split chooses the best weights.
         num_steps: optimizer steps.
@@ -120,6 +133,8 @@ def train(
     if start and pretrained_checkpoint:
         raise UserError("train.initial_weights and train.pretrained_checkpoint: give one of them")
     sources = [records.load(data_dir, dataset) for dataset in datasets]
+    if chip_list:
+        sources = [source.only(chip_lists.read(chip_list)) for source in sources]
     validation = records.load(data_dir, validation_dataset)
     imagery = records.common_imagery([*sources, validation])
     info = model_info.ModelInfo(
