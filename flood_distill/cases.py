@@ -65,7 +65,7 @@ def extreme_chips(methods: Sequence[Method], split: str, number: int = NUM_CHIPS
     }
     first, second = (_chip_ious(roles[role], split) for role in (rows.DISTILLED, rows.HAND))
     gains = sorted((100 * (first[chip_id] - second[chip_id]), chip_id) for chip_id in wet)
-    worst, best = gains[:number], gains[::-1][: min(number, len(gains) - number)]
+    worst, best = gains[:number], gains[::-1][: max(0, min(number, len(gains) - number))]
     named = {chip_id: f"best: {gain:+.1f}" for gain, chip_id in best}
     return named | {chip_id: f"worst: {gain:+.1f}" for gain, chip_id in reversed(worst)}
 

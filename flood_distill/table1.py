@@ -80,4 +80,8 @@ def chosen(keys: Sequence[str], seeds: Sequence[int]) -> list[Row]:
         raise UserError(f"reproduce.rows: {unknown[0]!r} is not one of {', '.join(by_key)}")
     wanted = set(keys or (row.key for row in ROWS))
     wanted |= {by_key[key].teacher for key in wanted} - {""}
-    return [dataclasses.replace(row, seeds=tuple(seeds)) for row in ALL_ROWS if row.key in wanted]
+    return [
+        dataclasses.replace(row, seeds=tuple(seeds if row.trained else seeds[:1]))
+        for row in ALL_ROWS
+        if row.key in wanted
+    ]

@@ -38,6 +38,7 @@ def test_every_stage_comes_after_what_it_needs(tmp_path):
         seen = set()
         for stage in _job(tmp_path, gin_file).stages:
             assert set(stage.needs) <= seen, stage.name
+            assert stage.name not in seen
             seen.add(stage.name)
 
 
