@@ -9,8 +9,8 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "flood_distill/__init__.py").read_text()).group(1)
 
 BEAM = ["apache-beam>=2.60"]
-EARTH_ENGINE = ["earthengine-api>=1.1", "shapely>=2.0"]
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "psutil>=5.9"]
+EARTH_ENGINE = ["earthengine-api>=1.1"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "psutil>=5.9", "pystac[validation]>=1.12", "rio-cogeo>=5"]
 OPENVINO = ["openvino>=2024.4"]
 SWEEP = ["optuna>=4"]
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"]
@@ -26,7 +26,9 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["flood_distill*", "data_prep*", "gin_configs"]),
     package_data={
+        "flood_distill": ["*.qml"],
         "gin_configs": ["*.gin"],
+        "flood_distill.chip_lists": ["*.txt"],
         "data_prep": ["*/README.md", "*/CITATIONS.bib", "*/TAGS.txt", "earth_engine_curation/*.csv"],
     },
     install_requires=[
@@ -39,10 +41,12 @@ setup(
         "matplotlib>=3.8",
         "numpy>=1.26",
         "pillow>=10",
+        "pystac>=1.12",
         "rasterio>=1.3.9",
         "requests>=2.31",
         "scikit-image>=0.22",
         "scipy>=1.11",
+        "shapely>=2.1",
         "tensorboard>=2.17",
         "tensorflow>=2.17",
         "tensorflow-datasets>=4.9.7",

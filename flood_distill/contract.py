@@ -84,6 +84,8 @@ EXTERNAL = "external/events"
 OMBRIA_AFTER = "ombria/after"
 OMBRIA_BEFORE_AFTER = "ombria/before_after"
 HAND_LABELED = (HAND, OMBRIA_AFTER, OMBRIA_BEFORE_AFTER)  # the labels of all others are weak
+OMBRIA_AFTER_WEAK = "ombria/after_weak"  # the training tuples of the two, labelled by an index of Sentinel-2
+OMBRIA_BEFORE_AFTER_WEAK = "ombria/before_after_weak"
 TRAIN_SPLIT = "train"
 VALIDATION_SPLIT = "validation"
 TEST_SPLIT = "test"
@@ -246,12 +248,15 @@ OMBRIA = Imagery(
     otsu_band="backscatter",
     target="flood",
 )
+_OMBRIA_BOTH_DATES = dataclasses.replace(OMBRIA, has_before=True)
 IMAGERY = {
     HAND: SENTINEL,
     WEAK: SENTINEL,
     EXTERNAL: SENTINEL,
     OMBRIA_AFTER: OMBRIA,
-    OMBRIA_BEFORE_AFTER: dataclasses.replace(OMBRIA, has_before=True),
+    OMBRIA_BEFORE_AFTER: _OMBRIA_BOTH_DATES,
+    OMBRIA_AFTER_WEAK: OMBRIA,
+    OMBRIA_BEFORE_AFTER_WEAK: _OMBRIA_BOTH_DATES,
 }
 
 

@@ -82,7 +82,11 @@ def label_image(chip: Chip) -> np.ndarray:
 
 
 def comparison_panel(
-    chips: Sequence[Chip], predictions: Mapping[str, Mapping[str, np.ndarray]], path: str | Path, title: str = ""
+    chips: Sequence[Chip],
+    predictions: Mapping[str, Mapping[str, np.ndarray]],
+    path: str | Path,
+    title: str = "",
+    captions: Mapping[str, str] | None = None,
 ) -> None:
     """Draws one row a chip: Sentinel-1, Sentinel-2, ground truth and each model's prediction with its IoU.
 
@@ -91,6 +95,7 @@ def comparison_panel(
         predictions: column title -> chip_id -> uint8 [height, width] (0, 1, 255): an opened predictions.npz will do.
         path: the PNG, written whole or not at all.
         title: above everything.
+        captions: what to say of a chip beside its name, by chip_id.
     """
     if not chips:
         raise ValueError("comparison_panel needs at least one chip")
@@ -103,7 +108,7 @@ def comparison_panel(
         cells = [_input_cells(chip), _prediction_cells(chip, predictions)]
         for axis, (image, caption) in zip(axes, cells[0] + cells[1], strict=True):
             _draw_cell(axis, image, caption)
-        axes[0].set_ylabel(chip.chip_id, fontsize=7)
+        axes[0].set_ylabel("\n".join(filter(None, (chip.chip_id, (captions or {}).get(chip.chip_id)))), fontsize=7)
     for axis, column in zip(grid[0], columns, strict=True):
         axis.set_title(_wrapped(column), fontsize=8)
     if title:

@@ -1,9 +1,11 @@
 r"""Makes flood maps of Sentinel-1 scenes of any size.
 
-python -m flood_distill.predict --model=X --input=SCENE.tif --input=OTHER.tif --output_dir=O
+python -m flood_distill.predict --model=X --input=SCENE.tif --input='scenes/*.tif' --output_dir=O
+python -m flood_distill.predict --model=X --input=VV.tif,VH.tif --input_unit=linear --output_dir=O
 
-For each scene, VV and VH in dB: <stem>_water.tif, <stem>_probability.tif, <stem>_water.geojson, <stem>_preview.png and
-<stem>.json; with --reference_water also <stem>_flood.tif. Scenes that are done are skipped.
+For each scene: <stem>_water.tif, <stem>_probability.tif, <stem>_vv.tif, <stem>_water.geojson, <stem>_preview.png,
+<stem>_stac.json and <stem>.json; with --reference_water also <stem>_flood.tif and <stem>_flood.geojson. Scenes that are
+done are skipped; those that fail are listed at the end, and the exit code is 1.
 """
 
 import sys
@@ -15,10 +17,25 @@ from flood_distill import cli, contract
 cli.define_gin_flags()
 flags.adopt_module_key_flags(cli)  # so that --help shows them
 flags.DEFINE_string("model", None, "An exported SavedModel or a model_dir, of a student or a baseline.", required=True)
-flags.DEFINE_multi_string("input", None, "GeoTIFF with VV and VH in dB; repeatable.", required=True)
+flags.DEFINE_multi_string(
+    "input",
+    None,
+    "GeoTIFF with VV and VH, a pattern such as 'scenes/*.tif', or the files of VV and of VH with a comma between them; "
+    "repeatable.",
+    required=True,
+)
 flags.DEFINE_string("output_dir", None, "Folder for the maps.", required=True)
+flags.DEFINE_list("bands", [], "What the file's bands are, in order, such as VV,VH; by default it says so itself.")
+flags.DEFINE_enum("input_unit", "db", ["db", "linear"], "Unit of the backscatter: decibels, or linear power.")
+flags.DEFINE_float(
+    "resolution_m", contract.PIXEL_SIZE_M, "Pixel size of the prediction in metres; networks are trained on 16."
+)
+flags.DEFINE_string("crs", None, "Map projection, in metres; by default the UTM zone of the scene's centre.")
+flags.DEFINE_enum("output_grid", "model", ["model", "input"], "Grid of the maps: the network's, or the scene's own.")
 flags.DEFINE_string(
-    "reference_water", "", "Raster of water that is always there (1 water, 0 not): adds <stem>_flood.tif."
+    "reference_water",
+    "",
+    "Raster of water that is always there (1 water, 0 not): adds maps of the flood apart from it.",
 )
 flags.DEFINE_bool("overwrite", False, "Make scenes again that are already done.")
 flags.DEFINE_enum(
@@ -36,16 +53,21 @@ def main(_: list[str]) -> int:
     from flood_distill import predictor, scenes
 
     cli.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
-    failures = scenes.predict_scenes(
-        predictor.load_predictor(FLAGS.model, engine=FLAGS.engine),
-        FLAGS.input,
-        FLAGS.output_dir,
+    options = scenes.Options(
         reference_water=FLAGS.reference_water,
-        overwrite=FLAGS.overwrite,
+        bands=tuple(FLAGS.bands),
+        input_unit=FLAGS.input_unit,
+        resolution_m=FLAGS.resolution_m,
+        crs=FLAGS.crs,
+        output_grid=FLAGS.output_grid,
+    )
+    model = predictor.load_predictor(FLAGS.model, engine=FLAGS.engine)
+    num_scenes, failures = scenes.predict_scenes(
+        model, FLAGS.input, FLAGS.output_dir, options, overwrite=FLAGS.overwrite
     )
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
-    print(f"{len(FLAGS.input) - len(failures)} of {len(FLAGS.input)} scenes are in {FLAGS.output_dir}")
+    print(f"{num_scenes - len(failures)} of {num_scenes} scenes are in {FLAGS.output_dir}")
     return 1 if failures else 0
 
 

@@ -28,6 +28,7 @@ class Records:
         source: ``real`` or ``synthetic``.
         splits: number of examples by split.
         metadata: the dataset's metadata (keys in the contract module).
+        chip_ids: by split, the chips to which `only` has restricted it.
     """
 
     path: str
@@ -35,11 +36,36 @@ class Records:
     source: str
     splits: Mapping[str, int]
     metadata: Mapping
+    chip_ids: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def imagery(self) -> contract.Imagery:
         """What its images hold."""
         return contract.imagery(self.name)
+
+    @property
+    def features(self) -> Sequence[str]:
+        """Names of the features that its examples have."""
+        return list(_builder(self.path).info.features)
+
+    def only(self, chip_ids: Sequence[str], split: str = contract.TRAIN_SPLIT) -> "Records":
+        """Returns the same dataset with no other chips in a split than these; reads the split's names once.
+
+        Raises:
+            UserError: if the split has no such chip.
+        """
+        names = (contract.CHIP_ID, contract.HAS_S2)
+        examples = self.dataset(split, features=names).as_numpy_iterator()
+        has_s2 = {example[contract.CHIP_ID].decode(): bool(example[contract.HAS_S2]) for example in examples}
+        if unknown := [chip_id for chip_id in chip_ids if chip_id not in has_s2]:
+            raise UserError(f"{self.path}: split {split} has no chip {unknown[0]} ({len(unknown)} of the list missing)")
+        num_with_s2 = {**self.metadata[contract.NUM_WITH_S2], split: sum(has_s2[chip_id] for chip_id in chip_ids)}
+        return dataclasses.replace(
+            self,
+            splits={**self.splits, split: len(chip_ids)},
+            metadata={**self.metadata, contract.NUM_WITH_S2: num_with_s2},
+            chip_ids={**self.chip_ids, split: tuple(chip_ids)},
+        )
 
     def num_examples(self, split: str) -> int:
         """Returns the number of tiles of a split.
@@ -88,11 +114,17 @@ class Records:
             interleave_cycle_length=1 if shuffle_seed is None else 16,
             skip_prefetch=True,
         )
-        decoders = None if features is None else tfds.decode.PartialDecoding(self._feature_tree(builder, features))
+        decoded = features if features is None or split not in self.chip_ids else {*features, contract.CHIP_ID}
+        decoders = None if features is None else tfds.decode.PartialDecoding(self._feature_tree(builder, decoded))
         with quiet.only_errors():
-            return builder.as_dataset(
+            examples = builder.as_dataset(
                 split=split, decoders=decoders, read_config=read_config, shuffle_files=shuffle_seed is not None
             )
+        if split not in self.chip_ids:
+            return examples
+        wanted = tf.constant(self.chip_ids[split])
+        chosen = examples.filter(lambda example: tf.reduce_any(example[contract.CHIP_ID] == wanted))
+        return chosen.map(lambda example: {name: example[name] for name in features or example})
 
     def verify(self, split: str | None = None) -> None:
         """Compares every shard of a split (None: of all) with its recorded SHA-256, once per process.

@@ -1,114 +1,224 @@
-"""Reads windows of Sentinel-1 scenes and of reference water on the 16 m grid of the scene."""
+"""Reads Sentinel-1 scenes, in dB or linear power, in one file or two, and water that is always there."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import rasterio
+from rasterio.enums import MaskFlags
 
 from flood_distill import contract
 from flood_distill.errors import UserError
+from flood_distill.geo import grid as grid_lib
 from flood_distill.geo import raster, warp
 from flood_distill.geo.grid import Grid
+from flood_distill.scene_inputs import SceneInput, polarisation
 
-PREVIEW_PX = 1000  # longest side of the decimated copy that is kept for the preview
-_SAMPLE_PX = 512  # longest side of the decimated read that looks for linear power
+DB = "db"
+LINEAR = "linear"
+INPUT_UNITS = (DB, LINEAR)
+_NAMES = [band.name for band in contract.S1_BANDS]
+# A look at a scene before the work: small windows, evenly spread, because reading every n-th pixel reads every block.
+_SAMPLE_WINDOWS = 8  # in each direction
+_SAMPLE_PX = 32
 
 
 class SceneReader:
-    """Windows of a scene, and every n-th pixel of what went by for the preview.
+    """Backscatter of a scene on any grid.
 
     Args:
-        dataset: the opened scene: VV and VH in dB.
-        grid: the scene's grid, from `grid.scene_grid`.
-        window_px: side of a window.
+        bands: an opened dataset and a band number for VV and for VH; all datasets have one grid.
+        input_unit: ``db``, or ``linear`` for power, of which 10 log10 is taken; power of 0 or less is no data.
 
     Attributes:
-        preview_s1: float32 [rows, columns, 2], dB, NaN = no data; filled by `read`.
-        preview_mask: uint8 [rows, columns], 0, 1, 255; filled by `keep_mask`.
+        grid: the scene's own grid.
+        name: the file, or the first of two.
+        tags: its metadata.
+        num_valid: pixels with a value in both bands, counted as often as they were read.
 
     Raises:
-        UserError: if the file does not hold VV and VH in dB.
+        UserError: if the pixels are no floating-point numbers.
     """
 
-    def __init__(self, dataset: rasterio.DatasetReader, grid: Grid, window_px: int):
-        self.grid = grid
-        self.window_px = window_px
-        self.name = dataset.name
-        self._dataset = dataset
-        self._bands = radar_bands(dataset)
-        _check_decibels(dataset, self._bands)
-        self._step = -(-max(grid.shape) // PREVIEW_PX)
-        shape = tuple(-(-size_px // self._step) for size_px in grid.shape)
-        self.preview_s1 = np.full((*shape, len(contract.S1_BANDS)), np.nan, np.float32)
-        self.preview_mask = np.full(shape, contract.MASK_NODATA, np.uint8)
+    def __init__(self, bands: Sequence[tuple[rasterio.DatasetReader, int]], input_unit: str = DB):
+        self._bands = bands
+        self._unit = input_unit
+        self.name = bands[0][0].name
+        self.tags = bands[0][0].tags()
+        self.grid = raster.grid_of(bands[0][0])
+        self.num_valid = 0
+        self._in_unit = False
+        for dataset, band in bands:
+            _check_type(dataset, band)
 
-    def read(self, row: int, column: int) -> np.ndarray:
-        """Returns one window, float32 [window_px, window_px, 2] in dB, NaN = no data or outside of the scene."""
-        target = self.grid.window(row, column, self.window_px, self.window_px)
-        s1 = raster.read_s1(self._dataset, target, self._bands)
-        self._keep(self.preview_s1, row, column, s1)
-        return s1
+    def read(self, window: tuple[int, int, int, int]) -> np.ndarray:
+        """Returns the scene's own pixels, float32 [2, height, width] in dB, NaN = no data.
 
-    def keep_mask(self, row: int, mask: np.ndarray) -> None:
-        """Keeps a strip of the water mask, uint8 [rows, grid width], for the preview."""
-        self._keep(self.preview_mask, row, 0, mask)
+        Args:
+            window: row, column, height and width.
+        """
+        pixels = np.stack([self._band(dataset, band, window) for dataset, band in self._bands])
+        valid = np.isfinite(pixels).all(axis=0)
+        self.num_valid += int(valid.sum())
+        self._in_unit = self._in_unit or _looks_like(pixels[:, valid], self._unit)
+        if self._unit == LINEAR:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                pixels = np.where(pixels > 0, 10 * np.log10(pixels), np.nan)
+        return pixels.astype(np.float32, copy=False)
 
-    def _keep(self, preview: np.ndarray, row: int, column: int, values: np.ndarray) -> None:
-        kept = values[-row % self._step :: self._step, -column % self._step :: self._step]
-        target = preview[-(-row // self._step) :, -(-column // self._step) :][: kept.shape[0], : kept.shape[1]]
-        target[:] = kept[: target.shape[0], : target.shape[1]]
+    def read_grid(self, target: Grid) -> np.ndarray:
+        """Returns a grid's pixels as conversion makes them, float32 [height, width, 2], dB, NaN = no data."""
+        sampling = warp.sample(self.grid, target)
+        if not sampling.inside.any():
+            return np.full((*target.shape, len(_NAMES)), np.nan, np.float32)
+        return warp.warp_s1(self.read(sampling.window), sampling, sampling.window[:2])
 
+    def check(self) -> None:
+        """Refuses a scene by all that was read of it.
 
-def radar_bands(dataset: rasterio.DatasetReader) -> list[int]:
-    """Returns the numbers of VV and VH: by name where the file names its bands, else the first and the second of two.
+        Raises:
+            UserError: if there was no valid pixel, or none that is possible in the unit.
+        """
+        if not self.num_valid:
+            raise UserError(f"{self.name}: no pixel has a value in both VV and VH")
+        self._check_unit()
 
-    Raises:
-        UserError: if the file has neither, or its bands are no floating-point numbers.
-    """
-    names = [band.name for band in contract.S1_BANDS]
-    described = [(text or "").strip().upper() for text in dataset.descriptions]
-    if all(name in described for name in names):
-        bands = [described.index(name) + 1 for name in names]
-    elif dataset.count == len(names) and not set(described) & set(names):
-        bands = list(range(1, len(names) + 1))
-    else:
-        raise UserError(
-            f"{dataset.name}: {dataset.count} band(s) named {list(dataset.descriptions)}; give VV and VH, in this "
-            f"order or under these names"
+    def look(self) -> None:
+        """Looks here and there: a scene in another unit should not cost an hour before it is refused.
+
+        Raises:
+            UserError: if no valid pixel that is found is possible in the unit.
+        """
+        rows, cols = (
+            np.unique(np.linspace(0, max(size - _SAMPLE_PX, 0), _SAMPLE_WINDOWS, dtype=int)) for size in self.grid.shape
         )
-    dtype = dataset.dtypes[bands[0] - 1]
-    if not np.issubdtype(dtype, np.floating):
-        raise UserError(f"{dataset.name}: bands are {dtype}; give backscatter in dB as float32")
-    return bands
+        height, width = (min(size, _SAMPLE_PX) for size in self.grid.shape)
+        for row in rows:
+            for col in cols:
+                self.read((int(row), int(col), height, width))
+        if self.num_valid:
+            self._check_unit()
+
+    def _check_unit(self) -> None:
+        if self._in_unit:
+            return
+        if self._unit == DB:
+            raise UserError(
+                f"{self.name}: no backscatter below 0 dB, as of linear power or amplitude; --input_unit=linear takes "
+                f"calibrated power (amplitude has to be squared first)"
+            )
+        raise UserError(f"{self.name}: no backscatter above 0, so not linear power but dB; use --input_unit=db")
+
+    def _band(self, dataset: rasterio.DatasetReader, band: int, window: tuple[int, int, int, int]) -> np.ndarray:
+        """Returns one band, floating-point [height, width], NaN = no data by tag or by mask."""
+        (pixels,) = raster.read(dataset, [band], window)
+        nodata = dataset.nodatavals[band - 1]
+        if nodata is not None and np.isfinite(nodata):
+            pixels[pixels == np.asarray(nodata, pixels.dtype)] = np.nan
+        if MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1]:
+            pixels[raster.read_mask(dataset, band, window) == 0] = np.nan
+        return pixels
 
 
-def _check_decibels(dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
-    """Refuses linear power and amplitude: both are positive, and no scene has a median backscatter above 0 dB."""
-    shape = [min(size_px, _SAMPLE_PX) for size_px in dataset.shape]
-    sample = dataset.read(bands, out_shape=(len(bands), *shape), masked=True).compressed()
-    sample = sample[np.isfinite(sample)]
-    if sample.size and np.median(sample) > 0:
-        raise UserError(
-            f"{dataset.name}: the median backscatter {np.median(sample):.3g} is above 0 dB, as of linear power or "
-            f"amplitude; convert power to dB (10 log10)"
-        )
-
-
-def read_reference(path: str, target: Grid) -> np.ndarray:
-    """Returns known water on a grid, int8 [height, width]: 1 water, 0 not, -1 unknown or outside.
+@contextlib.contextmanager
+def open_scene(scene: SceneInput, band_names: Sequence[str] = (), input_unit: str = DB) -> Iterator[SceneReader]:
+    """Opens the file or the two files of a scene.
 
     Args:
-        path: raster of any crs whose first band is 1 for water and 0 for no water; anything else is unknown.
-        target: the grid.
+        scene: from `scene_inputs.expand`.
+        band_names: what the bands of a file, or of both files one after the other, are: ``VV``, ``VH``, anything else
+            for a band to be ignored. Empty: what the files say themselves.
+        input_unit: see `SceneReader`.
 
     Raises:
-        UserError: if the file cannot be read.
+        UserError: if a file cannot be read, does not say where it lies, or VV and VH cannot be told.
     """
-    with raster.open_raster(path) as dataset:
-        sampling = warp.sample(raster.grid_of(dataset), target)
+    with contextlib.ExitStack() as stack:
+        datasets = [stack.enter_context(raster.open_raster(path, control_points=True)) for path in scene.paths]
+        grids = [raster.grid_of(dataset) for dataset in datasets]
+        if not all(grid_lib.same_grid(grids[0], grid) for grid in grids[1:]):
+            raise UserError(f"{scene.name}: VV and VH have different grids (size, crs or transform)")
+        yield SceneReader(radar_bands(datasets, band_names), input_unit)
+
+
+def radar_bands(
+    datasets: Sequence[rasterio.DatasetReader], band_names: Sequence[str] = ()
+) -> list[tuple[rasterio.DatasetReader, int]]:
+    """Returns dataset and band number of VV and of VH.
+
+    In this order: by `band_names`; by the bands' descriptions; by the names of two files; the first and second of two.
+
+    Raises:
+        UserError: if none of these tells them.
+    """
+    bands = [(dataset, number) for dataset in datasets for number in range(1, dataset.count + 1)]
+    described = [polarisation(dataset.descriptions[number - 1]) for dataset, number in bands]
+    if band_names:
+        if len(band_names) != len(bands):
+            raise UserError(f"{_names(datasets)}: {len(bands)} band(s), but --bands={','.join(band_names)}")
+        named = [name.strip().upper() for name in band_names]
+    elif any(described):
+        named = described
+    elif len(datasets) == len(bands) == len(_NAMES) and any(polarisation(_file(dataset)) for dataset in datasets):
+        named = [polarisation(_file(dataset)) for dataset in datasets]
+    else:
+        named = _NAMES if len(bands) == len(_NAMES) else []
+    if any(list(named).count(name) != 1 for name in _NAMES):
+        descriptions = [text for dataset in datasets for text in dataset.descriptions]
+        raise UserError(
+            f"{_names(datasets)}: {len(bands)} band(s) named {descriptions}; give VV and VH in one file or as "
+            f"--input=VV.tif,VH.tif, or name all bands in order, as --bands=VV,VH"
+        )
+    return [bands[named.index(name)] for name in _NAMES]
+
+
+class Reference:
+    """Known water on any grid.
+
+    Args:
+        dataset: an opened raster of any crs.
+        min_value: first-band values from this one on are water and smaller ones from 0 on are not, as in an occurrence
+            in percent; None: 1 is water, 0 is not, anything else is unknown. The dataset's no-data value and 255 are
+            unknown always.
+    """
+
+    def __init__(self, dataset: rasterio.DatasetReader, min_value: float | None = None):
+        self._dataset = dataset
+        self._grid = raster.grid_of(dataset)
+        self._min_value = min_value
+
+    def read(self, target: Grid) -> np.ndarray:
+        """Returns int8 [height, width]: 1 water, 0 not, -1 unknown or outside; the nearest pixels."""
+        sampling = warp.sample(self._grid, target)
         if not sampling.inside.any():
             return np.full(target.shape, contract.IGNORE_LABEL, contract.LABEL_DTYPE)
-        values = raster.read(dataset, [1], sampling.window)[0]
-    known = np.isin(values, (contract.DRY, contract.WATER))
-    labels = np.where(known, values, contract.IGNORE_LABEL).astype(contract.LABEL_DTYPE)
-    return warp.warp_labels(labels, sampling, sampling.window[:2])
+        (values,) = raster.read(self._dataset, [1], sampling.window)
+        return warp.warp_labels(self._labels(values), sampling, sampling.window[:2])
+
+    def _labels(self, values: np.ndarray) -> np.ndarray:
+        known = (values >= 0) & (values != contract.MASK_NODATA) & (values != self._dataset.nodata)
+        if self._min_value is None:
+            known = np.isin(values, (contract.DRY, contract.WATER))
+        water = values >= (contract.WATER if self._min_value is None else self._min_value)
+        return np.where(known, water, contract.IGNORE_LABEL).astype(contract.LABEL_DTYPE)
+
+
+def _check_type(dataset: rasterio.DatasetReader, band: int) -> None:
+    dtype = dataset.dtypes[band - 1]
+    if not np.issubdtype(dtype, np.floating):
+        raise UserError(
+            f"{dataset.name}: bands are {dtype}, as of uncalibrated amplitude; give calibrated backscatter in dB, or "
+            f"with --input_unit=linear in power, as float32"
+        )
+
+
+def _looks_like(values: np.ndarray, unit: str) -> bool:
+    return bool((values < 0).any() if unit == DB else (values > 0).any())
+
+
+def _file(dataset: rasterio.DatasetReader) -> str:
+    return dataset.name.rsplit("/", 1)[-1]
+
+
+def _names(datasets: Sequence[rasterio.DatasetReader]) -> str:
+    return ",".join(dataset.name for dataset in datasets)

@@ -1,7 +1,7 @@
-"""Flood maps of Sentinel-1 scenes of any size and crs, by overlapping windows.
+"""Flood maps of Sentinel-1 scenes of any size and crs.
 
-Memory does not grow with a scene's height: three times one row of windows (window_px x scene width float32), one batch
-through the network and GDAL's block cache. The polygons are the exception: GDAL traces the mask of the whole scene.
+Memory does not grow with a scene's height: one row of windows (window_px x scene width, two float32), some windows on
+their way and GDAL's block cache.
 """
 
 import contextlib
@@ -10,57 +10,75 @@ import datetime
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import gin
-import numpy as np
+import rasterio
 import rasterio.errors
 from rasterio._err import CPLE_BaseError
 from tqdm import tqdm
 
-from flood_distill import contract, object_store, scene_preview
+from flood_distill import contract, files, object_store, scene_inputs, scene_pipeline, scene_preview, scene_stac
 from flood_distill.errors import UserError
-from flood_distill.geo import cog, polygons, raster, windows
 from flood_distill.geo import grid as grid_lib
+from flood_distill.geo import polygons, raster
+from flood_distill.geo.grid import Grid
 from flood_distill.predictor import OTSU, Predictor
-from flood_distill.probability import water_mask
-from flood_distill.scene_reader import SceneReader, read_reference
+from flood_distill.scene_inputs import SceneInput
+from flood_distill.scene_maps import FLOOD, LAYERS, REFERENCE_WATER, WATER, MapWriter, make_cogs, open_maps
+from flood_distill.scene_reader import DB, Reference, SceneReader, open_scene
 
-# Endings of the files of a scene, after the input's stem.
-WATER = "_water.tif"
-PROBABILITY = "_probability.tif"
-FLOOD = "_flood.tif"
+# Endings of the files of a scene, after its stem; those of the rasters are in `scene_maps`.
 POLYGONS = "_water.geojson"
+FLOOD_POLYGONS = "_flood.geojson"
 PREVIEW = "_preview.png"
+STYLE = "_probability.qml"
+STAC = "_stac.json"
 PROVENANCE = ".json"
+_ENDINGS = (*(layer.ending for layer in LAYERS), POLYGONS, FLOOD_POLYGONS, PREVIEW, STYLE, STAC, PROVENANCE)
 
-REFERENCE_WATER = 2  # class of the flood map: water both in the scene and in the reference
-# Red, green, blue, alpha.
-WATER_COLORS = {
-    contract.DRY: (214, 205, 180, 255),
-    contract.WATER: (31, 90, 217, 255),
-    contract.MASK_NODATA: (0, 0, 0, 0),
-}
-FLOOD_COLORS = {**WATER_COLORS, REFERENCE_WATER: (150, 190, 240, 255)}
+MODEL_GRID = "model"
+INPUT_GRID = "input"
+OUTPUT_GRIDS = (MODEL_GRID, INPUT_GRID)
+_MAX_SIDE_PX = 2_500_000  # 40,000 km of 16 m: once around the Earth
+# Holds the source rows of a row of windows; GDAL takes 5 % of the machine. Rasterio wants bytes, GDAL itself MB.
+_GDAL_CACHE_BYTES = 256_000_000
 _FAILURES = (UserError, rasterio.errors.RasterioError, CPLE_BaseError, OSError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """How scenes are predicted.
+class Options:
+    """What the maps of scenes are to be made of and look like.
 
     Attributes:
-        window_px: side of a window.
-        overlap_px: pixels that neighbouring windows share at least.
-        batch_size: windows that go through the network at once.
-        reference_water: raster of known water, or empty.
+        reference_water: raster of water that is always there, any crs; adds the flood map and its polygons.
+        bands: what the files' bands are, such as ``("VV", "VH")``; empty: what they say themselves.
+        input_unit: ``db``, or ``linear`` for power.
+        resolution_m: pixel size of the prediction; networks are trained on 16 m.
+        crs: projection of the maps, in metres; None: the UTM zone of the scene's centre.
+        output_grid: ``model``, or ``input`` for maps on the scene's own grid.
     """
+
+    reference_water: str = ""
+    bands: tuple[str, ...] = ()
+    input_unit: str = DB
+    resolution_m: float = contract.PIXEL_SIZE_M
+    crs: str | None = None
+    output_grid: str = MODEL_GRID
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """The numbers of prediction; see `predict_scenes`."""
 
     window_px: int
     overlap_px: int
     batch_size: int
-    reference_water: str = ""
+    average_flips: bool
+    min_polygon_m2: float
+    simplify_m: float
+    reference_min: float | None
 
 
 @gin.configurable
@@ -68,46 +86,66 @@ def predict_scenes(
     predictor: Predictor,
     inputs: Sequence[str],
     output_dir: str | Path,
+    options: Options = Options(),  # noqa: B008 (frozen)
     *,
-    reference_water: str = "",
     overwrite: bool = False,
     window_px: int = 321,
     overlap_px: int = 64,
     batch_size: int = 4,
-) -> list[str]:
+    average_flips: bool = False,
+    min_polygon_m2: float = 1000.0,
+    simplify_m: float = 0.0,
+    reference_min: float | None = None,
+) -> tuple[int, list[str]]:
     """Writes the flood maps of scenes; one that fails does not stop the others.
 
     Args:
         predictor: a student; a teacher needs Sentinel-2, and Otsu's threshold is one of a tile.
-        inputs: GeoTIFFs with VV and VH in dB, of any size and crs.
-        output_dir: folder for what comes out, named after each input's stem.
-        reference_water: raster of known water (1 water, 0 not, anything else unknown), any crs; adds <stem>_flood.tif.
+        inputs: scenes with VV and VH, as `scene_inputs.expand` takes them.
+        output_dir: folder for what comes out, named after each scene's stem.
+        options: what the maps are made of and look like.
         overwrite: make scenes again that are done; they are skipped otherwise.
         window_px: side of a window; 321 is what the network was trained on.
         overlap_px: pixels that neighbouring windows share at least.
         batch_size: windows that go through the network at once.
+        average_flips: whether the probability is the mean over a window and its mirror images: four times the work.
+        min_polygon_m2: smaller polygons are left out; the rasters keep every pixel.
+        simplify_m: how far a polygon's simplified outline may lie from the traced one; 0 keeps every corner.
+        reference_min: values of the reference from this one on are water and smaller ones are not, such as 50 for an
+            occurrence in percent; None: 1 is water and 0 is not.
 
     Returns:
-        One line for each scene that failed: which and why.
+        How many scenes the inputs name, and one line for each that failed: which and why.
 
     Raises:
-        UserError: before any work, for a predictor that cannot do scenes, two inputs of one stem or impossible sizes.
+        UserError: before any work, for a predictor that cannot do scenes, inputs that cannot be told apart, impossible
+            sizes, or a reference that cannot be read.
     """
     object_store.local_only("--output_dir", output_dir)
-    settings = Settings(window_px, overlap_px, batch_size, reference_water)
-    _check(predictor, inputs, settings)
+    numbers = Numbers(window_px, overlap_px, batch_size, average_flips, min_polygon_m2, simplify_m, reference_min)
+    scenes = scene_inputs.expand(inputs)
+    _check(predictor, options, numbers)
     failures = []
-    for path in inputs:
-        stem, folder = Path(path).stem, Path(output_dir)
-        if not overwrite and is_done(folder, stem):
-            tqdm.write(f"{path}: already done ({folder / stem}{PROVENANCE} is there); --overwrite makes it again")
-            continue
-        try:
-            predict_scene(predictor, path, folder, settings)
-        except _FAILURES as error:
-            message = " ".join(str(error).split())
-            failures.append(message if path in message else f"{path}: {message}")
-    return failures
+    for scene in scenes:
+        failure = predict_or_tell(predictor, scene, Path(output_dir), options, numbers, overwrite)
+        failures += [failure] if failure else []
+    return len(scenes), failures
+
+
+def predict_or_tell(
+    predictor: Predictor, scene: SceneInput, folder: Path, options: Options, numbers: Numbers, overwrite: bool
+) -> str | None:
+    """Makes one scene's maps unless they are there; returns one line if that fails, None otherwise."""
+    if not overwrite and is_done(folder, scene.stem):
+        there = folder / f"{scene.stem}{PROVENANCE}"
+        tqdm.write(f"{scene.name}: already done ({there} is there); --overwrite makes it again")
+        return None
+    try:
+        predict_scene(predictor, scene, folder, options, numbers)
+    except _FAILURES as error:
+        message = " ".join(str(error).split())
+        return message if any(path in message for path in scene.paths) else f"{scene.name}: {message}"
+    return None
 
 
 def is_done(output_dir: Path, stem: str) -> bool:
@@ -119,72 +157,45 @@ def is_done(output_dir: Path, stem: str) -> bool:
     return all((output_dir / name).exists() for name in listed)
 
 
-def predict_scene(predictor: Predictor, path: str, output_dir: Path, settings: Settings) -> dict:
+def predict_scene(
+    predictor: Predictor, scene: SceneInput, output_dir: Path, options: Options, numbers: Numbers
+) -> dict:
     """Writes the flood map of one scene; all files get their names together at the end, the provenance last.
 
     Args:
         predictor: a student.
-        path: GeoTIFF with VV and VH in dB.
+        scene: the files and the stem.
         output_dir: folder, made if it is not there.
-        settings: windows and reference water.
+        options, numbers: as for `predict_scenes`.
 
     Returns:
         The provenance: model, threshold, input, crs, grid, shares and areas.
 
     Raises:
-        UserError: for a file that is no Sentinel-1 scene in dB, or cannot be read or placed in a UTM zone.
+        UserError: for a file that is no Sentinel-1 scene in the unit, or cannot be read or placed, or has no room on
+            the disk.
     """
-    stem = Path(path).stem
-    temporary = output_dir / f".{stem}.partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with _work_folder(output_dir, scene.stem) as temporary, rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
         # 1. Window by window: everything that needs the network.
-        with raster.open_raster(path) as dataset:
-            source = raster.grid_of(dataset)
-            grid = grid_lib.scene_grid(source.crs, source.transform, source.width, source.height)
-            reader = SceneReader(dataset, grid, settings.window_px)
-            counts = _write_plain(predictor, reader, temporary, settings)
+        with open_scene(scene, options.bands, options.input_unit) as reader:
+            predicted, written = _grids(reader, options)
+            _check_room(predicted, written, temporary)
+            reader.look()
+            maps = _write_maps(predictor, reader, predicted, written, temporary, options, numbers)
+            reader.check()
+            input_tags = reader.tags
         # 2. From the whole mask: polygons, COGs, preview, provenance.
-        provenance = _provenance(predictor, path, source, grid, settings, counts)
-        provenance["num_polygons"] = polygons.write_geojson(
-            polygons.water_polygons(temporary / WATER), grid.crs, temporary / f"{stem}{POLYGONS}", f"{stem}_water"
-        )
-        _write_cogs(temporary, stem, provenance)
-        scene_preview.draw(
-            reader.preview_s1, reader.preview_mask, _title(stem, provenance), temporary / f"{stem}{PREVIEW}"
-        )
-        return _publish(temporary, output_dir, stem, provenance)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        provenance = _provenance(predictor, scene, reader.grid, written, options, numbers) | _tally(maps)
+        provenance |= _write_polygons(temporary, scene.stem, written, numbers)
+        make_cogs(temporary, scene.stem, _tags(provenance))
+        shutil.copyfile(Path(__file__).with_name("probability.qml"), temporary / f"{scene.stem}{STYLE}")
+        title = _title(scene.stem, provenance)
+        scene_preview.draw(maps.preview_vv, maps.preview_mask, title, temporary / f"{scene.stem}{PREVIEW}")
+        _write_stac(temporary, scene.stem, written, provenance, input_tags)
+        return _publish(temporary, output_dir, scene.stem, provenance)
 
 
-def percent(probability: np.ndarray) -> np.ndarray:
-    """Returns uint8 percent, 0..100, of float32 probabilities in [0, 1]; 255 where NaN."""
-    nodata = np.isnan(probability)
-    whole = np.rint(np.where(nodata, 0, probability) * contract.PERCENT_MAX)
-    return np.where(nodata, contract.MASK_NODATA, whole).astype(np.uint8)
-
-
-def flood_mask(mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Tells flood from water that is always there.
-
-    Args:
-        mask: uint8 [height, width], 0 dry, 1 water, 255 no data.
-        reference: int8 [height, width], 1 water, 0 not, -1 unknown.
-
-    Returns:
-        uint8 [height, width]: 0 dry, 1 flood, 2 water also in the reference, 255 no data in the scene, or water where
-        the reference is unknown.
-    """
-    wet = mask == contract.WATER
-    flood = mask.copy()
-    flood[wet & (reference == contract.WATER)] = REFERENCE_WATER
-    flood[wet & (reference == contract.IGNORE_LABEL)] = contract.MASK_NODATA
-    return flood
-
-
-def _check(predictor: Predictor, inputs: Sequence[str], settings: Settings) -> None:
+def _check(predictor: Predictor, options: Options, numbers: Numbers) -> None:
     if predictor.model == OTSU:
         raise UserError("--model=otsu: Otsu's threshold is one of a tile, not of a scene; give a trained model")
     if predictor.imagery != contract.SENTINEL:
@@ -196,116 +207,173 @@ def _check(predictor: Predictor, inputs: Sequence[str], settings: Settings) -> N
         raise UserError(
             f"--model={predictor.model}: a teacher, which needs Sentinel-2 as well; give a student or a baseline"
         )
-    stems = [Path(path).stem for path in inputs]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise UserError(f"--input: several inputs are named {', '.join(twice)}; predict them into different folders")
-    if settings.batch_size < 1 or not 0 <= settings.overlap_px < settings.window_px:
+    if numbers.batch_size < 1 or not 0 <= numbers.overlap_px < numbers.window_px:
         raise UserError(
-            f"predict_scenes: window_px={settings.window_px}, overlap_px={settings.overlap_px}, "
-            f"batch_size={settings.batch_size}; the overlap must be smaller than the window, the batch at least 1"
+            f"predict_scenes: window_px={numbers.window_px}, overlap_px={numbers.overlap_px}, "
+            f"batch_size={numbers.batch_size}; the overlap must be smaller than the window, the batch at least 1"
         )
+    if not options.resolution_m > 0:
+        raise UserError(f"--resolution_m={options.resolution_m}: must be above 0; networks are trained on 16 m")
+    if options.crs is not None and not grid_lib.is_metric(options.crs):
+        raise UserError(
+            f"--crs={options.crs}: not a map projection in metres; --output_grid=input keeps the scene's own"
+        )
+    with _open_reference(options, numbers):
+        pass
 
 
-def _write_plain(predictor: Predictor, reader: SceneReader, folder: Path, settings: Settings) -> np.ndarray:
-    """Predicts a scene strip by strip into plain GeoTIFFs named after their endings.
+@contextlib.contextmanager
+def _work_folder(output_dir: Path, stem: str) -> Iterator[Path]:
+    """Gives an empty folder beside the outputs to make them in, which no other process has; removes it at the end."""
+    folder = output_dir / f".{stem}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.only_one(folder, f"{folder} is in use: another process makes the same scene's maps"):
+        try:
+            for left_over in folder.iterdir():
+                left_over.unlink()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    Returns:
-        How many pixels of the mask have each value, int64 [256].
-    """
-    grid, counts = reader.grid, np.zeros(256, np.int64)
-    endings = [WATER, PROBABILITY] + ([FLOOD] if settings.reference_water else [])
+
+def _grids(reader: SceneReader, options: Options) -> tuple[Grid, Grid]:
+    """Returns the grid that is predicted and the one that is written."""
+    try:
+        predicted = grid_lib.scene_grid(reader.grid, options.crs, options.resolution_m)
+    except UserError as error:
+        raise UserError(f"{reader.name}: {error}") from error
+    if options.output_grid == MODEL_GRID:
+        return predicted, predicted
+    if isinstance(reader.grid, grid_lib.ControlPointGrid):
+        raise UserError(f"{reader.name}: --output_grid=input: placed by ground control points, so without a map grid")
+    return predicted, reader.grid
+
+
+def _check_room(predicted: Grid, written: Grid, folder: Path) -> None:
+    need = scene_pipeline.disk_need_bytes(predicted, written, len(LAYERS))
+    free = shutil.disk_usage(folder).free
+    size = f"{predicted.width} x {predicted.height} pixels"
+    if need > free:
+        raise UserError(
+            f"{size} of maps need up to {need / 1e9:.3g} GB in {folder.parent}, where {free / 1e9:.3g} are free"
+        )
+    if max(*predicted.shape, *written.shape) > _MAX_SIDE_PX:
+        raise UserError(f"{size} of maps are more than go around the Earth; is the file's transform right?")
+
+
+def _write_maps(
+    predictor: Predictor,
+    reader: SceneReader,
+    predicted: Grid,
+    written: Grid,
+    folder: Path,
+    options: Options,
+    numbers: Numbers,
+) -> MapWriter:
+    """Predicts a scene strip by strip into plain GeoTIFFs named after their endings."""
+    sizes = {name: getattr(numbers, name) for name in ("window_px", "overlap_px", "batch_size", "average_flips")}
     with contextlib.ExitStack() as stack:
-        writers = {ending: stack.enter_context(cog.open_strips(folder / ending, grid)) for ending in endings}
-        for row, probability in _strips(predictor, reader, settings):
-            mask = water_mask(probability, predictor.threshold)
-            writers[WATER].write(row, mask)
-            writers[PROBABILITY].write(row, percent(probability))
-            if settings.reference_water:
-                reference = read_reference(settings.reference_water, grid.window(row, 0, *mask.shape))
-                writers[FLOOD].write(row, flood_mask(mask, reference))
-            reader.keep_mask(row, mask)
-            counts += np.bincount(mask.ravel(), minlength=256)
-    return counts
+        reference = stack.enter_context(_open_reference(options, numbers))
+        maps = stack.enter_context(open_maps(folder, written, predictor.threshold, reference))
+        strips = stack.enter_context(scene_pipeline.probability_strips(predictor, reader, predicted, **sizes))
+        if written is not predicted:
+            strips = stack.enter_context(scene_pipeline.on_own_grid(strips, reader, predicted, folder))
+        for strip in strips:
+            maps.write(*strip)
+    return maps
 
 
-def _strips(predictor: Predictor, reader: SceneReader, settings: Settings) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields the scene's water probability from top to bottom, under a progress bar of windows."""
-    window_px, overlap_px = settings.window_px, settings.overlap_px
-    num_windows = windows.num_windows(*reader.grid.shape, window_px, overlap_px)
-    with tqdm(total=num_windows, desc=Path(reader.name).stem, unit="window") as bar:
-
-        def predict(origins: Sequence[tuple[int, int]]) -> np.ndarray:
-            s1 = np.stack([reader.read(row, column) for row, column in origins])
-            probability = np.full(s1.shape[:-1], np.nan, np.float32)
-            seen = np.isfinite(s1).all(axis=-1).any(axis=(1, 2))
-            if seen.any():  # windows without any radar need no network
-                probability[seen] = predictor(s1[seen])
-            bar.update(len(origins))
-            return probability
-
-        yield from windows.blended_strips(*reader.grid.shape, window_px, overlap_px, settings.batch_size, predict)
+@contextlib.contextmanager
+def _open_reference(options: Options, numbers: Numbers) -> Iterator[Reference | None]:
+    if not options.reference_water:
+        yield None
+        return
+    with raster.open_raster(options.reference_water) as dataset:
+        yield Reference(dataset, numbers.reference_min)
 
 
 def _provenance(
-    predictor: Predictor,
-    path: str,
-    source: grid_lib.Grid,
-    grid: grid_lib.Grid,
-    settings: Settings,
-    counts: np.ndarray,
+    predictor: Predictor, scene: SceneInput, source: Grid, grid: Grid, options: Options, numbers: Numbers
 ) -> dict:
-    num_pixels, pixel_area_m2 = int(counts.sum()), contract.PIXEL_SIZE_M**2
-    dry, water = int(counts[contract.DRY]), int(counts[contract.WATER])
     return {
-        "input": str(path),
-        "input_sha256": _sha256(path),
-        "source": _source(path),
+        "input": scene.name,
+        "input_sha256": [_sha256(path) for path in scene.paths],
+        "source": _source(scene.paths[0]),
         "input_crs": source.crs,
-        "input_size_px": [source.height, source.width],
+        "input_size_px": list(source.shape),
         "model": predictor.model,
         "model_name": predictor.name,
         "model_source": predictor.source,
         "threshold": predictor.threshold,
-        **dataclasses.asdict(settings),
+        **dataclasses.asdict(options),
+        **dataclasses.asdict(numbers),
         "crs": grid.crs,
         "transform": list(grid.transform),
-        "size_px": [grid.height, grid.width],
-        "share_nodata": 1 - (dry + water) / num_pixels,
-        "share_water": water / num_pixels,
-        "share_dry": dry / num_pixels,
-        "share_water_of_valid": water / (dry + water) if dry + water else None,
-        "water_area_m2": water * pixel_area_m2,
+        "size_px": list(grid.shape),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def _write_cogs(folder: Path, stem: str, provenance: dict) -> None:
-    """Turns the plain GeoTIFFs into COGs under their own names, and removes them."""
-    tags = {f"FLOOD_DISTILL_{key.upper()}": str(provenance[key]) for key in ("model_name", "model_source", "threshold")}
-    for ending, description, colors, resampling in (
-        (WATER, "water: 0 dry, 1 water, 255 no data", WATER_COLORS, "nearest"),
-        (PROBABILITY, "probability of water in percent, 255 no data", None, "average"),
-        (FLOOD, "flood: 0 dry, 1 flood, 2 reference water, 255 no data", FLOOD_COLORS, "nearest"),
-    ):
-        plain = folder / ending
-        if plain.exists():
-            cog.to_cog(plain, folder / f"{stem}{ending}", description, tags, colors, resampling)
-            plain.unlink()
+def _tally(maps: MapWriter) -> dict:
+    """Returns shares of the pixels and areas on the ground."""
+    counts, num_pixels = maps.mask_areas.num_pixels, int(maps.mask_areas.num_pixels.sum())
+    dry, water = int(counts[contract.DRY]), int(counts[contract.WATER])
+    area_km2 = {"water": maps.mask_areas.area_m2[contract.WATER], "dry": maps.mask_areas.area_m2[contract.DRY]}
+    if maps.flood_areas:
+        flood, permanent = (maps.flood_areas.area_m2[value] for value in (contract.WATER, REFERENCE_WATER))
+        unknown = area_km2["water"] - flood - permanent
+        area_km2 |= {"flood": flood, "permanent_water": permanent, "water_of_unknown_kind": max(unknown, 0.0)}
+    return {
+        "share_nodata": 1 - (dry + water) / num_pixels,
+        "share_water": water / num_pixels,
+        "share_dry": dry / num_pixels,
+        "share_water_of_valid": water / (dry + water) if dry + water else None,
+        "area_km2": {name: round(float(area_m2) / 1e6, 6) for name, area_m2 in area_km2.items()},
+    }
 
 
-def _title(stem: str, provenance: dict) -> str:
-    share = provenance["share_water_of_valid"]
+def _write_polygons(folder: Path, stem: str, grid: Grid, numbers: Numbers) -> dict:
+    """Writes the polygons of the plain rasters; returns how many there are."""
+    found = {}
+    for ending, target, kind in ((WATER, POLYGONS, "water"), (FLOOD, FLOOD_POLYGONS, "flood")):
+        if (folder / ending).exists():
+            found[f"num_{kind}_polygons"], found[f"num_{kind}_polygons_left_out"] = polygons.write_geojson(
+                polygons.water_polygons(folder / ending),
+                grid,
+                folder / f"{stem}{target}",
+                f"{stem}_{kind}",
+                kind=kind,
+                min_area_m2=numbers.min_polygon_m2,
+                simplify_m=numbers.simplify_m,
+            )
+    return found
+
+
+def _write_stac(folder: Path, stem: str, grid: Grid, provenance: Mapping, input_tags: Mapping[str, str]) -> None:
+    names = {ending: f"{stem}{ending}" for ending in _ENDINGS if ending not in (STAC, STYLE)}
+    there = {ending: name for ending, name in names.items() if ending == PROVENANCE or (folder / name).exists()}
+    item = scene_stac.item(stem, grid, provenance, there, input_tags)
+    (folder / f"{stem}{STAC}").write_text(json.dumps(item.to_dict(), indent=2) + "\n")
+
+
+def _tags(provenance: Mapping) -> dict[str, str]:
+    return {f"FLOOD_DISTILL_{key.upper()}": str(provenance[key]) for key in ("model_name", "model_source", "threshold")}
+
+
+def _title(stem: str, provenance: Mapping) -> str:
+    share, area_km2 = provenance["share_water_of_valid"], provenance["area_km2"]
     water = "no valid pixel" if share is None else f"water {share:.1%} of the valid pixels"
     model = f"{provenance['model_name']}, trained on {provenance['model_source']} data"
-    return f"{stem} ({provenance['source']} scene)\n{model}\n{water}, {provenance['water_area_m2'] / 1e6:.2f} km²"
+    flood = f", of it flood {area_km2['flood']:.2f} km²" if "flood" in area_km2 else ""
+    return f"{stem} ({provenance['source']} scene)\n{model}\n{water}, {area_km2['water']:.2f} km²{flood}"
 
 
 def _publish(temporary: Path, output_dir: Path, stem: str, provenance: dict) -> dict:
     """Gives everything its own name: the old provenance goes first and the new one comes last."""
-    (output_dir / f"{stem}{PROVENANCE}").unlink(missing_ok=True)
-    (output_dir / f"{stem}{FLOOD}").unlink(missing_ok=True)
     names = sorted(path.name for path in temporary.iterdir())
+    for ending in (PROVENANCE, *_ENDINGS):
+        if f"{stem}{ending}" not in names:
+            (output_dir / f"{stem}{ending}").unlink(missing_ok=True)
     provenance = {**provenance, "outputs": names}
     (temporary / f"{stem}{PROVENANCE}").write_text(json.dumps(provenance, indent=2) + "\n")
     for name in [*names, f"{stem}{PROVENANCE}"]:

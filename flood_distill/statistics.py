@@ -18,6 +18,12 @@ DEFINITIONS = {
     "f1": "2 TP / (2 TP + FP + FN) over all scored pixels",
     "num_chips": "chips with at least one scored pixel; the others are in unscorable_chips and count nowhere",
     "share_without_s2": "share of the scored pixels where Sentinel-2 has no data (a teacher sees only radar there)",
+    "boundary_iou": "TP / (TP + FP + FN), pooled, of the water within boundary_width_px pixels of dry land in label and"
+    " in prediction (Cheng et al. 2021); no-data and the image's border are no shore",
+    "flood": "the scores over the scored pixels that the layer permanent_water calls dry, on the chips that have it",
+    "ece": "expected calibration error: mean over scored pixels of |share of water - mean probability| in their bin of"
+    " probability, 20 bins of equal width",
+    "intervals": "95 % percentile intervals of 10,000 bootstrap resamples of the scored chips",
     "null": "the score is 0 / 0",
 }
 
@@ -49,12 +55,16 @@ class ChipResult:
         event: the flood event it belongs to.
         counts: over its scored pixels.
         num_without_s2: scored pixels where Sentinel-2 has no data.
+        boundary: over its scored pixels, of the bands along the shore (`boundary.count`).
+        flood: over its scored pixels that are not permanently water; no pixel where that is not known.
     """
 
     chip_id: str
     event: str
     counts: Counts
     num_without_s2: int = 0
+    boundary: Counts = Counts()
+    flood: Counts = Counts()
 
 
 def scored_pixels(labels: np.ndarray, s1: np.ndarray) -> np.ndarray:
@@ -97,6 +107,11 @@ def chip_iou(counts: Counts) -> float:
     if counts.scored_pixels == 0:
         return math.nan
     return iou(counts) if counts.tp + counts.fp + counts.fn else 1.0
+
+
+def flood_only(results: Iterable[ChipResult]) -> list[ChipResult]:
+    """Returns the chips with their flood's counts in place of all water's; chips without the layer are unscorable."""
+    return [dataclasses.replace(result, counts=result.flood) for result in results]
 
 
 def scores(results: Sequence[ChipResult]) -> dict[str, float | int]:

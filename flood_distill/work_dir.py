@@ -2,31 +2,30 @@
 
 from pathlib import Path
 
-from flood_distill import contract, table1
-
 PLAN_JSON = "plan.json"
 REPORT_MD = "report.md"
 WORLD = "world"
 DATA = "data"
 MAPS = "maps"
-SPLITS = (contract.TEST_SPLIT, contract.BOLIVIA_SPLIT)
+RESULTS = "results"
+BEST_GIN = "best.gin"  # of a sweep
 
 
-def run_name(row: table1.Row, seed: int) -> str:
-    """Name of a run; the row's name alone where nothing is trained."""
-    return f"{row.key}_seed{seed}" if row.trained else row.key
+def model_dir(work: Path, run: str) -> Path:
+    """model_dir of a run."""
+    return work / "models" / run
 
 
-def model_dir(work: Path, row: table1.Row, seed: int) -> Path:
-    """model_dir of a trained row."""
-    return work / "models" / run_name(row, seed)
+def sweep_dir(work: Path, row_key: str) -> Path:
+    """Folder of the sweep that chooses the settings of a row."""
+    return work / "sweeps" / row_key
 
 
-def evaluation_dir(work: Path, row: table1.Row, seed: int, split: str) -> Path:
-    """Output of the evaluation of a row on a split."""
-    return work / "evaluation" / run_name(row, seed) / split
+def evaluation_dir(work: Path, run: str, split: str) -> Path:
+    """Output of the evaluation of a run on a split."""
+    return work / "evaluation" / run / split
 
 
-def export_dir(work: Path, row: table1.Row, seed: int) -> Path:
-    """Folder of the SavedModel versions of a row."""
-    return work / "export" / run_name(row, seed)
+def export_dir(work: Path, run: str) -> Path:
+    """Folder of the SavedModel versions of a run."""
+    return work / "export" / run

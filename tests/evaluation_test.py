@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from flood_distill import chips, contract, evaluation, panels
+from flood_distill import chips, contract, evaluation, panels, per_chip, statistics
 from flood_distill.errors import UserError
 from flood_distill.predictor import OtsuPredictor
 
@@ -41,6 +41,10 @@ class FakeRecords:
 
     def __init__(self, *examples):
         self._examples = examples
+
+    @property
+    def features(self):
+        return list(self._examples[0])
 
     def num_examples(self, split):
         return len(self._examples)
@@ -114,9 +118,9 @@ def test_per_chip_csv(evaluated):
     _, folder = evaluated
     with (folder / "per_chip.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["chip_id", "event", "scored_pixels", "tp", "fp", "fn", "tn", "iou"]
+    assert list(rows[0])[:8] == ["chip_id", "event", "scored_pixels", "tp", "fp", "fn", "tn", "iou"]
     assert [row["chip_id"] for row in rows] == ["Spain_1", "Spain_2", "Sri-Lanka_3"]
-    assert rows[0] == {
+    assert dict(list(rows[0].items())[:8]) == {
         "chip_id": "Spain_1",
         "event": "Spain",
         "scored_pixels": "1600",
@@ -126,6 +130,39 @@ def test_per_chip_csv(evaluated):
         "tn": "1200",
         "iou": "0.8",
     }
+    # Bands of 2 pixels along the shore: columns 6 and 7 are true, 8 and 9 predicted.
+    shore = {name: int(rows[0][f"boundary_{name}"]) for name in ("tp", "fp", "fn", "tn")}
+    assert shore == {"tp": 0, "fp": 40 * 2, "fn": 40 * 2, "tn": 40 * 36}
+    read = per_chip.read(folder / "per_chip.csv")
+    assert read[0].counts == statistics.Counts(320, 80, 0, 1200)
+    assert (read[0].boundary.fn, read[0].flood, read[2].num_without_s2) == (80, statistics.Counts(), 1600)
+
+
+def test_intervals_boundary_and_calibration_stand_beside_the_scores(evaluated):
+    metrics, folder = evaluated
+    low, high = metrics["intervals"]["iou_pooled"]
+    assert 8 / 10 <= low < metrics["iou_pooled"] < high <= 18 / 20  # no choice of chips leaves their range
+    assert metrics["boundary_iou"] == 0  # the shore is 2 columns off everywhere
+    assert metrics["flood"] is None
+    assert metrics["per_event"]["Spain"]["iou_pooled_interval"] == pytest.approx([0.8, 0.8])
+    # Said to be certain: wet in 40 * (10 + 20) pixels, of which 40 * (8 + 18) are; dry in the others, all of which are.
+    assert metrics["ece"] == pytest.approx(40 * 4 / 4800)
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["intervals"]["flood_iou_pooled"] == [None, None]
+    assert written["reliability"]["num_water"][-1] == 40 * 26
+
+
+def test_permanent_water_is_no_part_of_the_flood(tmp_path):
+    chips = [example("Spain_1", 8), example("Spain_2", 8)]
+    for chip, known in zip(chips, (True, False), strict=True):
+        chip[contract.PERMANENT_WATER] = np.where(np.arange(SIZE) < 5, 1, 0)[np.newaxis].repeat(SIZE, 0).astype(np.int8)
+        chip[contract.PERMANENT_WATER][:, -3:] = -1
+        chip[contract.HAS_PERMANENT_WATER] = known
+    metrics = evaluation.evaluate(TwoColumnsTooMany(), FakeRecords(*chips), "test", tmp_path, num_panels=1)
+    flood = metrics["flood"]
+    assert (flood["num_chips"], flood["num_unscorable"]) == (1, 1)
+    assert (flood["tp"], flood["fp"], flood["tn"]) == (40 * 3, 40 * 2, 40 * 27)
+    assert flood["iou_pooled"] == 3 / 5
 
 
 def test_masks_are_kept(evaluated):
@@ -143,12 +180,13 @@ def test_markdown_states_definitions_and_that_data_are_synthetic(evaluated):
     assert "Synthetic data" in text
     assert "TP / (TP + FP + FN)" in text
     assert "| all | 3 | 0.8667 | 0.9000 |" in text
+    assert "Boundary IoU, bands of 2 pixels: 0.0000" in text
     assert "Ghana_4, Paraguay_5" in text
 
 
 def test_only_whole_files_are_left(evaluated):
     _, folder = evaluated
-    names = ["metrics.json", "metrics.md", "panels.png", "per_chip.csv", "predictions.npz"]
+    names = ["metrics.json", "metrics.md", "panels.png", "per_chip.csv", "predictions.npz", "reliability.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert Image.open(folder / "panels.png").size[0] > 300
 
@@ -178,7 +216,7 @@ def test_a_predictor_with_gaps_is_refused(tmp_path):
 
 
 def test_panels_take_events_in_turn_whatever_was_predicted():
-    results, _ = evaluation.score_chips(
+    results, *_ = evaluation.score_chips(
         OtsuPredictor(),
         FakeRecords(*(example(name, width) for name, width in (("a_1", 2), ("a_2", 20), ("b_1", 1)))),
         "t",

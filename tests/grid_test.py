@@ -25,7 +25,7 @@ def _chip(longitude: float, latitude: float, size: int = 512) -> tuple:
     ],
 )
 def test_zone_is_that_of_the_centre(longitude, latitude, code):
-    assert grid_lib.utm_crs(*_chip(longitude, latitude)) == f"EPSG:{code}"
+    assert grid_lib.utm_crs(Grid(*_chip(longitude, latitude))) == f"EPSG:{code}"
 
 
 @pytest.mark.parametrize(("longitude", "latitude"), [(-0.76, 38.1), (-57.75, -24.4), (105.9, 13.3)])
@@ -44,12 +44,12 @@ def test_tile_is_centred_and_on_the_lattice(longitude, latitude):
 def test_utm_tile_on_the_lattice_is_its_own_grid():
     source = Grid("EPSG:32631", (16.0, 0.0, 16 * 30000.0, 0.0, -16.0, 16 * 60000.0), 320, 320)
     assert grid_lib.tile_grid(source.crs, source.transform, 320, 320) == source
-    assert grid_lib.scene_grid(source.crs, source.transform, 320, 320) == source
+    assert grid_lib.scene_grid(source) == source
 
 
 def test_scene_grid_covers_the_outline_and_no_more():
     source = Grid(*_chip(-0.76, 38.1))
-    scene = grid_lib.scene_grid(source.crs, source.transform, source.width, source.height)
+    scene = grid_lib.scene_grid(source)
     rows, cols = scene.pixels(*grid_lib.project(source.crs, scene.crs, *grid_lib.outline(source)))
     for positions, size in ((rows, scene.height), (cols, scene.width)):
         assert 0 <= positions.min() < 1

@@ -32,7 +32,10 @@ def error_line(result):
     [
         ("evaluate", ["model", "data_dir", "dataset", "split", "output_dir", "gin_file", "gin_param"]),
         ("export", ["model_dir", "export_dir"]),
-        ("predict", ["model", "input", "output_dir", "reference_water", "[no]overwrite", "gin_file", "gin_param"]),
+        (
+            "predict",
+            ["model", "input", "output_dir", "reference_water", "bands", "output_grid", "[no]overwrite", "gin_param"],
+        ),
     ],
 )
 def test_help_says_what_it_does_and_names_the_flags(module, flags):

@@ -1,7 +1,9 @@
 """The main job through its real command, with a shipped configuration made tiny by bindings."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flood_distill import table1
+from data_prep.synthetic import world
+from flood_distill import report_page, table1
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY_WORLD = (
@@ -39,8 +42,8 @@ def _command(work, *more):
     return [sys.executable, "-m", "flood_distill.reproduce", *bindings, f"--work_dir={work}"]
 
 
-def _run(work, *more):
-    return subprocess.run(_command(work, *more), cwd=ROOT, capture_output=True, text=True, check=False)
+def _run(work, *more, flags=()):
+    return subprocess.run([*_command(work, *more), *flags], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +67,22 @@ def test_report_has_every_row_beside_the_paper(work):
     report = (work / "report.md").read_text()
     for row in table1.ROWS:
         lines = [line for line in report.splitlines() if line.startswith(f"| {row.title} |")]
-        assert len(lines) == 1
+        assert len(lines) == 2  # the main table and the one of boundary, flood and calibration
         cells = [cell.strip() for cell in lines[0].split("|")[2:-1]]
+        assert cells[1] == ("1" if row.trained else "-")
         assert cells[0].startswith(f"{row.paper_iou:.2f}")
         metrics = json.loads(next((work / "evaluation").glob(f"{row.key}*/test/metrics.json")).read_text())
         ours = "n/a" if metrics["iou_pooled"] is None else f"{100 * metrics['iou_pooled']:.2f}"
-        assert cells[1] == f"**{ours}**"
+        assert cells[2] == f"**{ours}**"
     assert "Synthetic data" in report
-    for picture in ("report_panels.png", "report_curves.png", "maps/Mozambique_scene_S1_preview.png"):
+    assert "Cross modal distillation - Hand labeled supervised" in report
+    assert f"`{hashlib.sha256(Path(world.__file__).read_bytes()).hexdigest()}`" in report
+    for picture in (
+        "report_panels.png",
+        "report_curves.png",
+        "report_reliability.png",
+        "maps/Mozambique_scene_S1_preview.png",
+    ):
         assert picture in report
         assert (work / picture).read_bytes().startswith(b"\x89PNG")
 
@@ -87,6 +98,33 @@ def test_done_stages_are_not_run_again(work):
     again = _run(work)
     assert again.returncode == 0, again.stderr[-3000:]
     assert {path: path.stat().st_mtime_ns for path in (work / "stages").iterdir()} == before
+
+
+def test_tables_come_from_the_kept_results_alone(work, tmp_path):
+    kept = tmp_path / "results"
+    shutil.copytree(work / "results", kept)
+    names = sorted(path.name for path in kept.iterdir())
+    assert names == sorted(["plan.json", *(f"{name}.json" for row in table1.ROWS for name in _first_run(row))])
+    assert not [path for path in kept.iterdir() if str(work) in path.read_text()]  # no place on this machine
+    made = report_page.write_report(kept, tmp_path / "out").read_text()
+    tables = made[made.index("## Table 1") : made.index("## Calibration")]
+    assert tables in (work / "report.md").read_text()
+
+
+def _first_run(row):
+    return [f"{row.key}_seed0"] if row.trained else [row.key]
+
+
+def test_commands_for_a_scheduler_are_those_of_what_is_left(work, tmp_path):
+    """On another machine that sees the results, only the report is left: no run is repeated."""
+    assert _run(work, flags=["--print_commands"]).stdout == ""
+    printed = _run(
+        tmp_path / "new", flags=["--print_commands", f"--results_dir={work / 'results'}"]
+    ).stdout.splitlines()
+    left = [line.partition("--stage=")[2].split()[0] for line in printed]
+    assert left == ["synthesize", *(f"convert_{name}" for name in ("sen1floods11_hand", "external_events")), *left[3:]]
+    assert left[3:] == ["convert_sen1floods11_weak", "report"]
+    assert not (tmp_path / "new").exists()
 
 
 def test_other_settings_need_another_folder(work):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,7 +60,11 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="children die with their parent on Linux only")
 def test_killed_run_leaves_no_children_and_is_restarted(tmp_path):
     slow = tmp_path / "slow_stage.py"
-    slow.write_text(f"import time; open({str(tmp_path / 'started')!r}, 'w').close(); time.sleep(60)")
+    started = str(tmp_path / "started")
+    slow.write_text(
+        f"import os, time; open({started + '.new'!r}, 'w').write(str(os.getpid()))\n"
+        f"os.rename({started + '.new'!r}, {started!r}); time.sleep(60)"
+    )
     driver = tmp_path / "driver.py"
     driver.write_text(
         "import pathlib\nfrom flood_distill import stages\n"
@@ -68,14 +73,45 @@ def test_killed_run_leaves_no_children_and_is_restarted(tmp_path):
     )
     process = subprocess.Popen([sys.executable, str(driver)], stderr=subprocess.DEVNULL)
     _wait_for(lambda: (tmp_path / "started").exists())
-    with pytest.raises(UserError, match="another reproduce run"):
-        stages.run_stages([stages.Stage("slow", ("slow_stage",))], tmp_path / "work", 1)
+    child = int((tmp_path / "started").read_text())
+    with pytest.raises(UserError, match=f"is being run by process {process.pid} on"):
+        stages.run_one([stages.Stage("slow", ("slow_stage",))], "slow", tmp_path / "work")
     process.send_signal(signal.SIGKILL)
     process.wait()
     slow.write_text(f"open({str(tmp_path / 'trace')!r}, 'w').write('second try')")
-    _wait_for(lambda: _lock_is_free(tmp_path / "work" / "lock"))  # the child is gone, though it would sleep 60 s
+    _wait_for(lambda: not _alive(child))  # it is gone, though it would sleep 60 s
     stages.run_stages([stages.Stage("slow", ("slow_stage",))], tmp_path / "work", 1)
     assert (tmp_path / "trace").read_text() == "second try"
+
+
+def test_two_processes_share_the_stages(tmp_path):
+    """Each stage appends one letter; whoever runs it, it is there once, and both processes see all of them done."""
+    names = "abcdef"
+    for name in names:
+        _writer(tmp_path, name, name)
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        "import pathlib\nfrom flood_distill import stages\n"
+        f"todo = [stages.Stage(name, (name + '_stage',)) for name in {names!r}]\n"
+        f"print(sorted(stages.run_stages(todo, pathlib.Path({str(tmp_path / 'work')!r}), 1)))\n"
+    )
+    start = [sys.executable, str(driver)]
+    both = [subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    for process in both:
+        assert process.communicate(timeout=120)[0].strip() == str(list(names))
+    assert sorted((tmp_path / "trace").read_text()) == list(names)
+    assert not list((tmp_path / "work" / "stages").glob("*.claim.*"))
+
+
+def test_one_stage_alone_for_a_scheduler(tmp_path):
+    chain = [_writer(tmp_path, "a", "a"), _writer(tmp_path, "b", "b", ("a",))]
+    with pytest.raises(UserError, match="needs a, not done yet"):
+        stages.run_one(chain, "b", tmp_path / "work")
+    for name in ("a", "b", "b"):
+        stages.run_one(chain, name, tmp_path / "work")
+    assert (tmp_path / "trace").read_text() == "ab"
+    with pytest.raises(UserError, match="--stage=c: no such stage"):
+        stages.run_one(chain, "c", tmp_path / "work")
 
 
 def _wait_for(condition, seconds=30):
@@ -85,12 +121,8 @@ def _wait_for(condition, seconds=30):
         time.sleep(0.05)
 
 
-def _lock_is_free(path):
-    import fcntl
-
-    with open(path, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -67,7 +67,7 @@ def test_window_of_a_scene_has_the_pixels_of_the_tile(origin):
     chip = _chip()
     pixels = _speckle((2, 512, 512))
     pixels[:, np.random.default_rng(1).random((512, 512)) < 0.01] = np.nan
-    whole = grid_lib.scene_grid(chip.crs, chip.transform, chip.width, chip.height)
+    whole = grid_lib.scene_grid(chip)
     tile = _tile(chip)
     row = round((whole.transform[5] - tile.transform[5]) / 16)
     col = round((tile.transform[2] - whole.transform[2]) / 16)
@@ -178,6 +178,9 @@ def test_agrees_with_gdal_where_gdal_interpolates_alike():
     assert np.abs(ours - reference)[both].max() < 0.1  # GDAL widens the kernel and approximates by 1/8 pixel
 
 
-def test_rotated_target_is_refused():
-    with pytest.raises(ValueError, match="north up"):
-        warp.sample(UTM, Grid(UTM.crs, (16.0, 1.0, 0.0, 0.0, -16.0, 0.0), 4, 4))
+def test_a_turned_target_has_the_pixels_of_the_source_that_it_lies_on():
+    """A target turned by a quarter: its rows run along the source's columns."""
+    pixels = _speckle((1, 32, 32))
+    turned = Grid(UTM.crs, (0.0, 16.0, 320000.0, -16.0, 0.0, 640000.0), 32, 32)
+    warped = warp.warp_s1(pixels, warp.sample(UTM, turned))
+    np.testing.assert_allclose(warped[..., 0], pixels[0].T, atol=1e-5)

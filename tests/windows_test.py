@@ -45,32 +45,28 @@ def test_rim_of_a_window_counts_for_nothing_inside_the_scene():
 
 
 @pytest.mark.parametrize(("height", "width"), [(5, 7), (8, 8), (29, 50), (64, 9)])
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_windows_that_agree_give_the_scene_back(height, width, batch_size):
-    scene = np.random.default_rng(0).random((height, width), np.float32)
+def test_windows_that_agree_give_the_scene_back(height, width):
+    scene = np.random.default_rng(0).random((height, width, 2), np.float32)
     scene[1:3, 2:5] = np.nan
-    padded = np.pad(scene, ((0, 8), (0, 8)), constant_values=np.nan)
-    batches = []
-
-    def predict(origins):
-        batches.append(len(origins))
-        return np.stack([padded[row : row + 8, column : column + 8] for row, column in origins])
-
-    rows, strips = zip(*windows.blended_strips(height, width, 8, 3, batch_size, predict), strict=True)
+    padded = np.pad(scene, ((0, 8), (0, 8), (0, 0)), constant_values=np.nan)
+    origins = list(windows.origins(height, width, 8, 3))
+    assert len(origins) == windows.num_windows(height, width, 8, 3)
+    predictions = (padded[row : row + 8, column : column + 8] for row, column in origins)
+    rows, strips = zip(*windows.blended_strips(height, width, 8, 3, 2, predictions), strict=True)
     assert list(rows) == np.cumsum([0] + [len(strip) for strip in strips[:-1]]).tolist()
     np.testing.assert_allclose(np.concatenate(strips), scene, atol=1e-6)
-    assert max(batches) <= batch_size
-    assert sum(batches) == windows.num_windows(height, width, 8, 3)
+    assert next(predictions, None) is None
 
 
 def test_blend_runs_from_one_window_to_the_next():
-    value = {0: 0.0, 6: 1.0}
-    strips = windows.blended_strips(
-        8, 14, 8, 2, 2, lambda origins: np.stack([np.full((8, 8), value[c], np.float32) for _, c in origins])
-    )
-    ((row, strip),) = list(strips)
-    assert row == 0
-    assert strip[0].tolist() == [0, 0, 0, 0, 0, 0, 0.25, 0.75, 1, 1, 1, 1, 1, 1]
+    predictions = [np.full((8, 8, 1), value, np.float32) for value in (0.0, 1.0)]  # at columns 0 and 6
+    ((_, strip),) = windows.blended_strips(8, 14, 8, 2, 1, predictions)
+    assert strip[0, :, 0].tolist() == [0, 0, 0, 0, 0, 0, 0.25, 0.75, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_window_without_data_leaves_no_data():
+    ((_, strip),) = windows.blended_strips(8, 16, 8, 0, 1, [np.ones((8, 8, 1), np.float32), None])
+    np.testing.assert_array_equal(strip[:, :, 0], [[1] * 8 + [np.nan] * 8] * 8)
 
 
 @pytest.mark.parametrize(("length", "window", "overlap"), [(0, 8, 2), (8, 0, 0), (8, 8, 8), (8, 8, -1)])

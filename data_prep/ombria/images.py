@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import measure
 
 from data_prep import tiles
+from data_prep.ombria import layout
 from data_prep.tiles import Chip, Fault, LayerSpec, Tile
 from flood_distill import contract
 
@@ -90,6 +91,24 @@ def flood(pixels: np.ndarray) -> np.ndarray:
     return (pixels == FLOOD).astype(contract.LABEL_DTYPE)
 
 
+def index_water(pixels: np.ndarray) -> np.ndarray:
+    """Returns weak labels by an index of Sentinel-2: water where (visible - SWIR) / (visible + SWIR) > 0.
+
+    It agrees with the masks of the training tuples at a pooled IoU of about 0.5: clouds are bright in the visible band
+    too, and rivers are water but no flood.
+
+    Args:
+        pixels: uint8 [height, width, 3], in the order in which the bands look: SWIR, NIR, visible.
+
+    Returns:
+        int8 [height, width], 1 water, 0 dry, -1 where Sentinel-2 has no data.
+    """
+    swir, visible = pixels[..., 0], pixels[..., 2]
+    labels = (visible > swir).astype(contract.LABEL_DTYPE)
+    labels[(pixels == contract.S2_NODATA).all(axis=-1)] = contract.IGNORE_LABEL
+    return labels
+
+
 def color(pixels: np.ndarray) -> np.ndarray:
     """Returns Sentinel-2, int16 [height, width, 3]: its no-data, 0 in all bands, is that of the record."""
     return pixels.astype(contract.S2_DTYPE)
@@ -105,7 +124,8 @@ _CONVERTED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _feature(image: Image.Image, spec: LayerSpec) -> np.ndarray:
-    return _CONVERTED[spec.feature](np.asarray(image))
+    convert = index_water if spec == layout.WEAK_LABEL else _CONVERTED[spec.feature]
+    return convert(np.asarray(image))
 
 
 def _visit(chip: Chip, specs: Sequence[LayerSpec], action: Callable[[Image.Image, LayerSpec], object]) -> list[Fault]:

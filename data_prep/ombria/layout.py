@@ -21,6 +21,8 @@ BEFORE_LAYERS = (
     LayerSpec(contract.S1_BEFORE, raster.Layer("S1/BEFORE", 1, DTYPES, SIZE), (1,)),
     LayerSpec(contract.S2_BEFORE, raster.Layer("S2/BEFORE", 3, DTYPES, SIZE), (1, 2, 3)),
 )
+# The label of the weak configs is made of the colours of the latest image.
+WEAK_LABEL = LayerSpec(contract.LABEL, raster.Layer("S2/AFTER", 3, DTYPES, SIZE), (1, 2, 3))
 TRAIN_FOLDER, TEST_FOLDER = "train", "test"
 VALIDATION_MODULO = 10  # ours: of the training tuples, those whose number is a multiple of this validate
 

@@ -11,7 +11,9 @@ from data_prep.tile_builder import Plan
 from data_prep.tiles import LayerSpec
 from flood_distill import contract
 
-_AFTER, _BEFORE_AFTER = (name.split("/")[1] for name in (contract.OMBRIA_AFTER, contract.OMBRIA_BEFORE_AFTER))
+_NAMES = (contract.OMBRIA_AFTER, contract.OMBRIA_BEFORE_AFTER)
+_WEAK_NAMES = (contract.OMBRIA_AFTER_WEAK, contract.OMBRIA_BEFORE_AFTER_WEAK)
+_AFTER, _BEFORE_AFTER, _AFTER_WEAK, _BEFORE_AFTER_WEAK = (name.split("/")[1] for name in _NAMES + _WEAK_NAMES)
 
 
 class Builder(tile_builder.TileBuilder):
@@ -24,14 +26,26 @@ class Builder(tile_builder.TileBuilder):
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=_AFTER, description="The images after the flood."),
         tfds.core.BuilderConfig(name=_BEFORE_AFTER, description="The images before and after the flood."),
+        tfds.core.BuilderConfig(name=_AFTER_WEAK, description="after, labelled by an index of Sentinel-2; train only."),
+        tfds.core.BuilderConfig(
+            name=_BEFORE_AFTER_WEAK, description="before_after, labelled by an index of Sentinel-2; train only."
+        ),
     ]
 
     @property
     def layers(self) -> Sequence[LayerSpec]:
         """The layers of this config's tuples."""
-        before = layout.BEFORE_LAYERS if self.builder_config.name == _BEFORE_AFTER else ()
-        return layout.AFTER_LAYERS + before
+        before = layout.BEFORE_LAYERS * (self.builder_config.name in (_BEFORE_AFTER, _BEFORE_AFTER_WEAK))
+        layers = layout.AFTER_LAYERS + before
+        return [layout.WEAK_LABEL if self._weak and spec.feature == contract.LABEL else spec for spec in layers]
 
     def make_plan(self, input_dir: Path) -> Plan:
         """Lists the tuples: the published test set, and the published training set less the validation split."""
-        return Plan(layout.chips(layout.find_root(input_dir), self.layers), self.layers)
+        splits = layout.chips(layout.find_root(input_dir), self.layers)
+        if self._weak:
+            splits = {contract.TRAIN_SPLIT: splits[contract.TRAIN_SPLIT]}
+        return Plan(splits, self.layers)
+
+    @property
+    def _weak(self) -> bool:
+        return self.builder_config.name in (_AFTER_WEAK, _BEFORE_AFTER_WEAK)

@@ -156,3 +156,21 @@ def test_other_folders_are_refused(tmp_path):
         conversion.convert(AFTER, tmp_path, tmp_path / "records")
     testing.write_ombria_tuple(tmp_path / "clone/OMBRIA", "test", 3)
     assert conversion.convert(AFTER, tmp_path / "clone", tmp_path / "records").num_examples == {"test": 1}
+
+
+def test_weak_labels_are_an_index_of_sentinel_2_on_the_training_tuples(ombria):
+    folder, _ = ombria
+    colors = np.zeros((256, 256, 3), np.uint8)
+    colors[:, :, 0], colors[:, :, 2] = 100, np.arange(256)[:, np.newaxis]  # visible above SWIR from row 101 on
+    colors[:2] = 0
+    testing.write_ombria_tuple(folder / "more", "train", TRAIN, arrays={contract.S2: colors})
+    testing.write_ombria_tuple(folder / "more", "train", VALIDATION)
+    for dataset, kind in ((contract.OMBRIA_AFTER_WEAK, AFTER), (contract.OMBRIA_BEFORE_AFTER_WEAK, BEFORE_AFTER)):
+        converted = conversion.convert(dataset, folder / "more", folder / "records")
+        assert converted.num_examples == {"train": 1}
+        (example,) = _examples(folder, dataset, "train")
+        label = example["label"]
+        assert (label[:2] == -1).all()
+        assert (label[2:101] == 0).all()
+        assert (label[101:] == 1).all()
+        assert contract.imagery(dataset) == contract.imagery(kind)

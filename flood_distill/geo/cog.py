@@ -14,7 +14,13 @@ from flood_distill.geo.grid import Grid
 
 Color = tuple[int, int, int, int]
 # GDAL's COG layout: tiles of 512, overviews until one tile holds the scene.
-_COG_OPTIONS = {"driver": "COG", "compress": "DEFLATE", "blocksize": 512, "bigtiff": "IF_SAFER", "num_threads": "2"}
+_COG_OPTIONS = {
+    "driver": "COG",
+    "compress": "DEFLATE",
+    "blocksize": 512,
+    "bigtiff": "IF_SAFER",
+    "num_threads": "ALL_CPUS",
+}
 
 
 class StripWriter:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import rasterio.control
 import rasterio.errors
+import rasterio.transform
 import rasterio.windows
 from rasterio._err import CPLE_BaseError
 
@@ -22,6 +24,7 @@ from flood_distill.geo import grid as grid_lib
 from flood_distill.geo import warp
 from flood_distill.geo.grid import Grid
 
+_MIN_CONTROL_POINTS = 4  # three fit any affine transform and show no mistake
 RESERVED_NAME = ".{name}.incomplete"  # beside the final file, until it is whole
 
 
@@ -43,8 +46,12 @@ class Layer:
 
 
 @contextlib.contextmanager
-def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
+def open_raster(path: str | os.PathLike, control_points: bool = False) -> Iterator[rasterio.DatasetReader]:
     """Opens a georeferenced raster for reading.
+
+    Args:
+        path: the file.
+        control_points: whether ground control points will do in place of a crs; see `grid_of`.
 
     Raises:
         UserError: if there is no such file, it is no raster, or it has no crs; also for a read in the body that fails.
@@ -54,7 +61,7 @@ def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
         raise UserError(f"{path}: missing")
     try:
         with rasterio.open(path) as dataset:
-            if dataset.crs is None:
+            if dataset.crs is None and not (control_points and dataset.gcps[1]):
                 raise UserError(f"{path}: has no coordinate reference system")
             yield dataset
     except rasterio.errors.RasterioError as error:
@@ -62,10 +69,31 @@ def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
 
 
 def grid_of(dataset: rasterio.DatasetReader) -> Grid:
-    """Returns a dataset's grid; its crs is ``EPSG:...`` where it has a code, WKT otherwise."""
-    code = dataset.crs.to_epsg()
-    crs = f"EPSG:{code}" if code else dataset.crs.to_wkt()
-    return Grid(crs, tuple(dataset.transform)[:6], dataset.width, dataset.height)
+    """Returns a dataset's grid; its crs is ``EPSG:...`` where it has a code, WKT otherwise.
+
+    A dataset without a crs of its own is placed by its ground control points.
+    """
+    if dataset.crs is None:
+        return _control_point_grid(dataset)
+    return Grid(_crs_name(dataset.crs), tuple(dataset.transform)[:6], dataset.width, dataset.height)
+
+
+def _control_point_grid(dataset: rasterio.DatasetReader) -> grid_lib.ControlPointGrid:
+    points, crs = dataset.gcps
+    if len(points) < _MIN_CONTROL_POINTS:
+        raise UserError(f"{dataset.name}: {len(points)} ground control points; {_MIN_CONTROL_POINTS} place a raster")
+    name = _crs_name(crs)
+    xs = np.array([point.x for point in points])
+    if grid_lib.is_geographic(name):
+        xs = grid_lib.nearest_longitudes(xs, xs[0])
+    control_points = tuple((point.row, point.col, float(x), point.y) for point, x in zip(points, xs, strict=True))
+    affine = rasterio.transform.from_gcps([rasterio.control.GroundControlPoint(*point) for point in control_points])
+    return grid_lib.ControlPointGrid(name, tuple(affine)[:6], dataset.width, dataset.height, control_points)
+
+
+def _crs_name(crs: rasterio.crs.CRS) -> str:
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else crs.to_wkt()
 
 
 def faults(dataset: rasterio.DatasetReader, layer: Layer, reference: Grid | None = None) -> list[str]:
@@ -108,6 +136,15 @@ def read(
     box = None if window is None else rasterio.windows.Window(window[1], window[0], window[3], window[2])
     try:
         return dataset.read(list(bands), window=box)
+    except rasterio.errors.RasterioError as error:
+        raise UserError(f"{dataset.name}: truncated or damaged ({_reason(error)})") from error
+
+
+def read_mask(dataset: rasterio.DatasetReader, band: int, window: tuple[int, int, int, int]) -> np.ndarray:
+    """Reads a band's mask, uint8 [height, width], 0 = no data; window and errors as for `read`."""
+    box = rasterio.windows.Window(window[1], window[0], window[3], window[2])
+    try:
+        return dataset.read_masks(band, window=box)
     except rasterio.errors.RasterioError as error:
         raise UserError(f"{dataset.name}: truncated or damaged ({_reason(error)})") from error
 

@@ -80,7 +80,8 @@ class Sampling:
 def sample(source: Grid, target: Grid) -> Sampling:
     """Returns where the centres of the target's pixels lie in the source.
 
-    A pixel's position is the same to the last bit whatever window of its lattice `target` is.
+    A pixel's position is the same to the last bit whatever window of its lattice `target` is; if `target` is turned
+    against its crs, whatever window that begins a multiple of 32 pixels from it.
     """
     rows, cols = _source_positions(source, target)
     with np.errstate(invalid="ignore"):
@@ -98,11 +99,7 @@ def outside_share(source: Grid, target: Grid) -> float:
     coarse = Grid(
         target.crs, (a * step, b * step, c, d * step, e * step, f), target.width // step, target.height // step
     )
-    ys, xs = np.mgrid[0.5 : coarse.height, 0.5 : coarse.width]
-    if not (b or d):
-        return sample(source, coarse).outside_share
-    rows, cols = source.pixels(*grid_lib.project(target.crs, source.crs, *coarse.points(ys, xs)))
-    return 1.0 - float(((rows >= 0) & (rows < source.height) & (cols >= 0) & (cols < source.width)).mean())
+    return sample(source, coarse).outside_share
 
 
 def s1_valid(pixels: np.ndarray, nodata: float | None = None) -> np.ndarray:
@@ -221,19 +218,17 @@ def _interpolate_partial(flat, corners, usable, down, right, points) -> np.ndarr
 def _source_positions(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Returns float64 [height, width] source rows and columns of the target's pixel centres."""
     a, b, c, d, e, f = target.transform
-    if b or d:
-        raise ValueError(f"target grid must be north up, not {target.transform}")
-    # Positions are counted from the crs's own origin, not from the window's, so that windows share their knots.
-    first_col, first_row = _lattice_index(c, a), _lattice_index(f, e)
+    turned = bool(b or d)
+    # Positions are counted from the crs's own origin, not from the window's, so that windows share their knots. A
+    # turned target has no such lattice: its knots are counted from its own first pixel.
+    first_col, first_row = (0.0, 0.0) if turned else (_lattice_index(c, a), _lattice_index(f, e))
     col_knots, col_index, col_fraction = _knots(first_col, target.width)
     row_knots, row_index, row_fraction = _knots(first_row, target.height)
-    knot_ys, knot_xs = np.meshgrid(row_knots * e, col_knots * a, indexing="ij")
-    if grid_lib.same_crs(source.crs, target.crs):
-        knot_rows, knot_cols = source.pixels(knot_xs, knot_ys)
-    else:
-        knot_rows, knot_cols = source.pixels(*grid_lib.project(target.crs, source.crs, knot_xs, knot_ys))
+    knot_rows, knot_cols = np.meshgrid(row_knots, col_knots, indexing="ij")
+    xs, ys = target.points(knot_rows, knot_cols) if turned else (knot_cols * a, knot_rows * e)
+    source_rows, source_cols = grid_lib.pixels_of(source, target.crs, xs, ys)
     args = (row_index, row_fraction, col_index, col_fraction)
-    return _between_knots(knot_rows, *args), _between_knots(knot_cols, *args)
+    return _between_knots(source_rows, *args), _between_knots(source_cols, *args)
 
 
 def _lattice_index(origin: float, step: float) -> float:

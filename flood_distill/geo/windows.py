@@ -4,7 +4,7 @@ Pure numpy: what is predicted in a window, and from what, is the caller's affair
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -20,10 +20,6 @@ class Span:
 
     start: int
     weights: np.ndarray
-
-
-# Predicts windows: receives their (row, column) origins, returns float32 [len(origins), window_px, window_px].
-PredictFn = Callable[[Sequence[tuple[int, int]]], np.ndarray]
 
 
 def spans(length_px: int, window_px: int, overlap_px: int) -> tuple[Span, ...]:
@@ -82,53 +78,57 @@ def num_windows(height_px: int, width_px: int, window_px: int, overlap_px: int) 
     return len(_starts(height_px, window_px, overlap_px)) * len(_starts(width_px, window_px, overlap_px))
 
 
+def origins(height_px: int, width_px: int, window_px: int, overlap_px: int) -> Iterator[tuple[int, int]]:
+    """Yields the first row and column of each window, row by row from the top."""
+    columns = _starts(width_px, window_px, overlap_px)
+    for row in _starts(height_px, window_px, overlap_px):
+        for column in columns:
+            yield row, column
+
+
 def blended_strips(
-    height_px: int, width_px: int, window_px: int, overlap_px: int, batch_size: int, predict_fn: PredictFn
+    height_px: int,
+    width_px: int,
+    window_px: int,
+    overlap_px: int,
+    planes: int,
+    predictions: Iterable[np.ndarray | None],
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yields a scene's blended prediction from top to bottom, strip by strip.
 
-    No more than one row of windows is held: window_px x width_px floats and one batch, whatever the scene's height.
+    No more than one row of windows is held, whatever the scene's height.
 
     Args:
         height_px, width_px: size of the scene.
         window_px, overlap_px: as in `spans`, for both axes.
-        batch_size: windows of a row given to `predict_fn` at once.
-        predict_fn: the prediction; NaN marks no data and must mark the same pixels in every window.
+        planes: values of a pixel.
+        predictions: float32 [window_px, window_px, planes] of each window in the order of `origins`. NaN marks no data
+            and must mark the same pixels in every window; None stands for a window without any data.
 
     Yields:
-        (first row, float32 [rows, width_px]): consecutive strips that cover every row once.
+        (first row, float32 [rows, width_px, planes]): consecutive strips that cover every row once.
     """
     row_spans = spans(height_px, window_px, overlap_px)
     column_spans = spans(width_px, window_px, overlap_px)
     ends = [span.start for span in row_spans[1:]] + [height_px]
-    pending = np.zeros((window_px, width_px), np.float32)
+    remaining = iter(predictions)
+    pending = np.zeros((window_px, width_px, planes), np.float32)
     for row_span, end in zip(row_spans, ends, strict=True):
-        row = _window_row(row_span.start, column_spans, width_px, window_px, batch_size, predict_fn)
-        pending += _weighted(row, row_span.weights[:, np.newaxis])
+        for column_span in column_spans:
+            _add(pending, next(remaining), row_span, column_span)
         num_rows = min(end, height_px) - row_span.start
         yield row_span.start, pending[:num_rows].copy()
         # Rows from the next window's start on are not finished: they move to the top and wait for it.
-        pending = np.concatenate([pending[num_rows:], np.zeros((num_rows, width_px), np.float32)])
+        pending[: window_px - num_rows] = pending[num_rows:]
+        pending[window_px - num_rows :] = 0
 
 
-def _window_row(
-    row: int,
-    column_spans: Sequence[Span],
-    width_px: int,
-    window_px: int,
-    batch_size: int,
-    predict_fn: PredictFn,
-) -> np.ndarray:
-    """Returns one row of windows blended along the columns, float32 [window_px, width_px]."""
-    blended = np.zeros((window_px, width_px), np.float32)
-    for first in range(0, len(column_spans), batch_size):
-        batch = column_spans[first : first + batch_size]
-        predictions = predict_fn([(row, span.start) for span in batch])
-        for span, prediction in zip(batch, predictions, strict=True):
-            inside_px = min(window_px, width_px - span.start)
-            target = blended[:, span.start : span.start + inside_px]
-            target += _weighted(prediction[:, :inside_px], span.weights[:inside_px])
-    return blended
+def _add(pending: np.ndarray, prediction: np.ndarray | None, row_span: Span, column_span: Span) -> None:
+    """Adds one window to its row, float32 [window_px, width_px, planes]."""
+    target = pending[:, column_span.start : column_span.start + len(column_span.weights)]
+    weights = np.outer(row_span.weights, column_span.weights[: target.shape[1]])[..., np.newaxis]
+    values = np.float32(np.nan) if prediction is None else prediction[:, : target.shape[1]]
+    target += _weighted(values, weights)
 
 
 def _weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from etils import epath
 
 from flood_distill import (
+    chip_lists,
     contract,
     files,
     input_pipeline,
@@ -70,6 +71,7 @@ def train(
     task: str = SUPERVISED,
     inputs: str = contract.INPUT_S1,
     datasets: Sequence[str] = gin.REQUIRED,
+    chip_list: str = "",
     mixing: str = "size",
     validation_dataset: str = contract.HAND,
     num_steps: int = gin.REQUIRED,
@@ -106,6 +108,8 @@ def train(
         task: ``supervised`` or ``distillation``.
         inputs: what the trained network looks at, one of `contract.INPUTS`.
         datasets: names of the datasets to train on (their train split).
+        chip_list: the chips of the datasets' train splits to train on: an installed list (``ombria_40``) or a file of
+            chip ids; empty takes all.
         mixing: ``size`` (every example equally often) or ``equal`` (every dataset equally often, section 3.2).
         validation_dataset: its validation split chooses the best weights.
         num_steps: optimizer steps.
@@ -152,6 +156,8 @@ def train(
 
     # 2. Datasets, and the description of the run that follows from them.
     sources = [records.load(data_dir, dataset) for dataset in datasets]
+    if chip_list:
+        sources = [source.only(chip_lists.read(chip_list)) for source in sources]
     validation = records.load(data_dir, validation_dataset)
     imagery = records.common_imagery([*sources, validation])
     info = model_info.ModelInfo(
