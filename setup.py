@@ -10,9 +10,18 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "flood_distill/__init__.py"
 
 BEAM = ["apache-beam>=2.60"]
 EARTH_ENGINE = ["earthengine-api>=1.1"]
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "psutil>=5.9", "pystac[validation]>=1.12", "rio-cogeo>=5"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "psutil>=5.9",
+    "pystac[validation]>=1.12",
+    "rio-cogeo>=5",
+    "httpx>=0.27",
+    "selenium>=4.20",
+]
 OPENVINO = ["openvino>=2024.4"]
 SWEEP = ["optuna>=4"]
+VIEW = ["titiler.core>=0.18", "uvicorn>=0.30"]
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"]
 
 setup(
@@ -26,7 +35,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["flood_distill*", "data_prep*", "gin_configs"]),
     package_data={
-        "flood_distill": ["*.qml"],
+        "flood_distill": ["*.qml", "view_page/*", "view_page/leaflet/*"],
         "gin_configs": ["*.gin"],
         "flood_distill.chip_lists": ["*.txt"],
         "data_prep": ["*/README.md", "*/CITATIONS.bib", "*/TAGS.txt", "earth_engine_curation/*.csv"],
@@ -72,9 +81,9 @@ setup(
         "openvino": OPENVINO,
         "onnx": ONNX,
         "serving": ["requests>=2.31"],
-        "view": ["titiler.core>=0.18", "uvicorn>=0.30"],
+        "view": VIEW,
         "test": TEST,
-        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, *SWEEP, "ruff>=0.9"],
+        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, *SWEEP, *VIEW, "ruff>=0.9"],
     },
     entry_points={
         "console_scripts": [
@@ -85,6 +94,7 @@ setup(
                     "evaluate",
                     "export",
                     "predict",
+                    "view",
                     "reproduce",
                     "checkpoints",
                     "supervise",

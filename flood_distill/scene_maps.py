@@ -11,13 +11,8 @@ from flood_distill import contract
 from flood_distill.geo import areas, cog
 from flood_distill.geo.grid import Grid
 from flood_distill.probability import water_mask
+from flood_distill.scene_files import FLOOD, PROBABILITY, VV, WATER
 from flood_distill.scene_reader import Reference
-
-# Endings of the rasters of a scene, after its stem.
-WATER = "_water.tif"
-PROBABILITY = "_probability.tif"
-VV = "_vv.tif"
-FLOOD = "_flood.tif"
 
 REFERENCE_WATER = 2  # class of the flood map: water both in the scene and in the reference
 # Red, green, blue, alpha.

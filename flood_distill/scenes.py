@@ -7,10 +7,11 @@ their way and GDAL's block cache.
 import contextlib
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import gin
@@ -19,24 +20,25 @@ import rasterio.errors
 from rasterio._err import CPLE_BaseError
 from tqdm import tqdm
 
-from flood_distill import contract, files, object_store, scene_inputs, scene_pipeline, scene_preview, scene_stac
+from flood_distill import (
+    contract,
+    files,
+    object_store,
+    scene_files,
+    scene_inputs,
+    scene_pipeline,
+    scene_preview,
+    scene_stac,
+)
 from flood_distill.errors import UserError
 from flood_distill.geo import grid as grid_lib
 from flood_distill.geo import polygons, raster
 from flood_distill.geo.grid import Grid
 from flood_distill.predictor import OTSU, Predictor
+from flood_distill.scene_files import FLOOD, FLOOD_POLYGONS, POLYGONS, PREVIEW, PROVENANCE, STAC, STYLE, WATER
 from flood_distill.scene_inputs import SceneInput
-from flood_distill.scene_maps import FLOOD, LAYERS, REFERENCE_WATER, WATER, MapWriter, make_cogs, open_maps
+from flood_distill.scene_maps import LAYERS, REFERENCE_WATER, MapWriter, make_cogs, open_maps
 from flood_distill.scene_reader import DB, Reference, SceneReader, open_scene
-
-# Endings of the files of a scene, after its stem; those of the rasters are in `scene_maps`.
-POLYGONS = "_water.geojson"
-FLOOD_POLYGONS = "_flood.geojson"
-PREVIEW = "_preview.png"
-STYLE = "_probability.qml"
-STAC = "_stac.json"
-PROVENANCE = ".json"
-_ENDINGS = (*(layer.ending for layer in LAYERS), POLYGONS, FLOOD_POLYGONS, PREVIEW, STYLE, STAC, PROVENANCE)
 
 MODEL_GRID = "model"
 INPUT_GRID = "input"
@@ -81,6 +83,10 @@ class Numbers:
     reference_min: float | None
 
 
+# Scenes, folder, options, numbers, whether to overwrite -> one line for each scene that failed.
+PredictAll = Callable[[Sequence[SceneInput], Path, Options, Numbers, bool], list[str]]
+
+
 @gin.configurable
 def predict_scenes(
     predictor: Predictor,
@@ -89,6 +95,7 @@ def predict_scenes(
     options: Options = Options(),  # noqa: B008 (frozen)
     *,
     overwrite: bool = False,
+    predict_all: PredictAll | None = None,
     window_px: int = 321,
     overlap_px: int = 64,
     batch_size: int = 4,
@@ -105,6 +112,7 @@ def predict_scenes(
         output_dir: folder for what comes out, named after each scene's stem.
         options: what the maps are made of and look like.
         overwrite: make scenes again that are done; they are skipped otherwise.
+        predict_all: what works through the scenes in place of this process; None: one by one.
         window_px: side of a window; 321 is what the network was trained on.
         overlap_px: pixels that neighbouring windows share at least.
         batch_size: windows that go through the network at once.
@@ -125,11 +133,21 @@ def predict_scenes(
     numbers = Numbers(window_px, overlap_px, batch_size, average_flips, min_polygon_m2, simplify_m, reference_min)
     scenes = scene_inputs.expand(inputs)
     _check(predictor, options, numbers)
-    failures = []
-    for scene in scenes:
-        failure = predict_or_tell(predictor, scene, Path(output_dir), options, numbers, overwrite)
-        failures += [failure] if failure else []
-    return len(scenes), failures
+    if predict_all is None:
+        predict_all = functools.partial(_one_by_one, predictor)
+    return len(scenes), predict_all(scenes, Path(output_dir), options, numbers, overwrite)
+
+
+def _one_by_one(
+    predictor: Predictor,
+    scenes: Sequence[SceneInput],
+    folder: Path,
+    options: Options,
+    numbers: Numbers,
+    overwrite: bool,
+) -> list[str]:
+    lines = (predict_or_tell(predictor, scene, folder, options, numbers, overwrite) for scene in scenes)
+    return [line for line in lines if line]
 
 
 def predict_or_tell(
@@ -350,7 +368,7 @@ def _write_polygons(folder: Path, stem: str, grid: Grid, numbers: Numbers) -> di
 
 
 def _write_stac(folder: Path, stem: str, grid: Grid, provenance: Mapping, input_tags: Mapping[str, str]) -> None:
-    names = {ending: f"{stem}{ending}" for ending in _ENDINGS if ending not in (STAC, STYLE)}
+    names = {ending: f"{stem}{ending}" for ending in scene_files.ALL if ending not in (STAC, STYLE)}
     there = {ending: name for ending, name in names.items() if ending == PROVENANCE or (folder / name).exists()}
     item = scene_stac.item(stem, grid, provenance, there, input_tags)
     (folder / f"{stem}{STAC}").write_text(json.dumps(item.to_dict(), indent=2) + "\n")
@@ -371,7 +389,7 @@ def _title(stem: str, provenance: Mapping) -> str:
 def _publish(temporary: Path, output_dir: Path, stem: str, provenance: dict) -> dict:
     """Gives everything its own name: the old provenance goes first and the new one comes last."""
     names = sorted(path.name for path in temporary.iterdir())
-    for ending in (PROVENANCE, *_ENDINGS):
+    for ending in (PROVENANCE, *scene_files.ALL):
         if f"{stem}{ending}" not in names:
             (output_dir / f"{stem}{ending}").unlink(missing_ok=True)
     provenance = {**provenance, "outputs": names}
