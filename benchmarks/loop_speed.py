@@ -28,7 +28,17 @@ from absl import app, flags
 
 from benchmarks import input_speed
 from flood_distill import contract, input_pipeline
-from flood_distill.training import loop, network, objectives, run_log, strategies, trainer
+from flood_distill.training import (
+    loop,
+    network,
+    objectives,
+    observer,
+    run_log,
+    source_losses,
+    strategies,
+    trainer,
+    training_csv,
+)
 
 _STEPS = flags.DEFINE_integer("steps", 10, "Steps of one timing.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Timings of each case; their median counts.")
@@ -135,7 +145,8 @@ def _loop(
 ) -> Callable[[int], None]:
     with strategy.scope():
         model, optimizer, decay = _made(strategy.num_replicas_in_sync > 1)
-    one = trainer.Trainer(strategy, model, optimizer, objectives.supervised_objective, decay, seed=0)
+        objective = source_losses.SourceLosses(objectives.supervised_objective, ["memory"])
+    one = trainer.Trainer(strategy, model, optimizer, objective, decay, seed=0)
     batches = iter(strategies.distribute(strategy, make_part))
 
     def run(num_steps: int) -> None:
@@ -145,7 +156,11 @@ def _loop(
         )
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(open(os.devnull, "w")):
             log = run_log.RunLog(folder, step)
-            whole = loop.Loop(one, _NoState(), log, cadence, _BATCH_SIZE.value, lambda: 0.0, lambda _: [], folder, "")
+            watch = observer.Observer(observer.Monitoring(0, 1, 0), log, model, None, None, folder, step)
+            validate, examples = (lambda: {training_csv.VALIDATION_IOU: 0.0}), (lambda _: [])
+            whole = loop.Loop(
+                one, _NoState(), log, cadence, _BATCH_SIZE.value, validate, watch, objective, examples, folder, ""
+            )
             whole.run(batches, step)
 
     return run

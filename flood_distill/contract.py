@@ -119,6 +119,7 @@ TEACHER_ROWS = "teacher_rows"  # float32 [batch, crop]
 TEACHER_COLUMNS = "teacher_columns"  # float32 [batch, crop]
 # Only where labels count beside the distillation: how much a labelled pixel of the example does (float32 [batch]).
 LABEL_WEIGHT = "label_weight"
+DATASET_INDEX = "dataset_index"  # int32 [batch], where training mixes datasets: number of the one it is from
 # LABEL in a batch: int32 [batch, height, width], IGNORE_LABEL where it must not count. CHIP_ID: string [batch].
 DATASET = "dataset"  # string [batch]: NAME/CONFIG that the example comes from
 
@@ -163,6 +164,7 @@ CONFIG_GIN = "config.gin"
 OPERATIVE_CONFIG_GIN = "operative_config.gin"
 TRAINING_CSV = "training.csv"
 TENSORBOARD_DIR = "tensorboard"
+EXAMPLES_PNG = "examples.png"  # the latest maps of a few validation chips
 BAD_BATCH_JSON = "bad_batch.json"  # what a run stopped at that met NaN or infinity
 
 

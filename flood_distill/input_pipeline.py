@@ -118,7 +118,8 @@ def training_dataset(
         the label is not even decoded, unless `label_weights` adds `contract.LABEL`, -1 where Sentinel-1 is not valid,
         and `contract.LABEL_WEIGHT` float32 [batch]. ``clean_tile`` makes the teacher's image [batch, padded, padded,
         channels] and adds `contract.TEACHER_ROWS` and `TEACHER_COLUMNS`, float32 [batch, crop], for
-        `augmentation.warp_logits`.
+        `augmentation.warp_logits`. With several sources there is `contract.DATASET_INDEX` int32 [batch], the place of
+        each example's among them.
 
     Raises:
         UserError: for settings that do not fit together or a source without usable examples.
@@ -152,6 +153,12 @@ def training_dataset(
     def make_example(number: tf.Tensor, tile: Example) -> Example:
         if only_ids:
             return tile | {contract.DATASET: names[mixing_rule.source_of(number, weights)]}
+        made = make_images(number, tile)
+        if len(sources) > 1:
+            made[contract.DATASET_INDEX] = tf.cast(mixing_rule.source_of(number, weights), tf.int32)
+        return made
+
+    def make_images(number: tf.Tensor, tile: Example) -> Example:
         seeds = _example_seeds(seed, number)
         window = augmentation.random_window(ranges, seeds[_GEOMETRY], canvas_px, crop_size_px)
         if task == SUPERVISED:
@@ -180,6 +187,7 @@ def evaluation_dataset(
     pad_to_full_batch: bool = True,
     features: Sequence[str] = (contract.CHIP_ID, contract.EVENT),
     part: Part = WHOLE,
+    teacher_inputs: str = "",
 ) -> tf.data.Dataset:
     """Returns one pass over a split in file order, padded at the bottom and right with invalid pixels.
 
@@ -194,19 +202,22 @@ def evaluation_dataset(
         features: more record features to pass on; what has rows and columns is padded with its no-data value.
             Strings cannot go to GPUs and TPUs: give () where a strategy distributes the batches.
         part: which examples to give; several pipelines together give each once, in as many batches each, filled up.
+        teacher_inputs: what a teacher looks at that the network is compared with; empty for none.
 
     Returns:
         Batches, of the size that one replica gets, of `contract.IMAGE` float32 [batch, padded, padded, channels] in
         [0, 1], `contract.LABEL` int32 [batch, padded, padded], and `features` as the records store them. The label is
         -1 where the record says so, where Sentinel-1 is not finite and in the padding: every network scores the same
-        pixels.
+        pixels. With a teacher also `contract.TEACHER_IMAGE`, made as `IMAGE`, and `contract.VALID` bool [batch, padded,
+        padded], where Sentinel-1 and 2 are valid.
 
     Raises:
         UserError: for settings that make no sense or a split that is not there.
     """
     _check_choice("inputs", inputs, contract.INPUTS)
     _check_at_least("batch_size", batch_size, 1)
-    needed = (contract.S1,) + (contract.S2,) * (inputs in contract.TEACHER_INPUTS) + (contract.LABEL,)
+    needs_s2 = not {inputs, teacher_inputs}.isdisjoint(contract.TEACHER_INPUTS)
+    needed = (contract.S1,) + (contract.S2,) * needs_s2 + (contract.LABEL,)
     one_pass = streams.OnePass(records, split, tuple(dict.fromkeys((*needed, *features))), only_with_s2=False)
     tile_px = one_pass.specs[contract.S1].shape[:2]
     padded_px = [sizes.padded_size_px(size, output_stride) for size in tile_px]
@@ -221,6 +232,10 @@ def evaluation_dataset(
         made = {name: example[name] for name in features}
         made[contract.IMAGE] = normalization.network_input(inputs, s1, example.get(contract.S2), records.imagery)
         made[contract.LABEL] = tf.cast(label, tf.int32)
+        if teacher_inputs:
+            s2 = example[contract.S2]
+            made[contract.TEACHER_IMAGE] = normalization.network_input(teacher_inputs, s1, s2, records.imagery)
+            made[contract.VALID] = normalization.s1_valid(s1) & normalization.s2_valid(s2, records.imagery)
         return made
 
     examples = one_pass.dataset.map(pad)

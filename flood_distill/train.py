@@ -33,7 +33,7 @@ def main(_: list[str]) -> int:
     # Here, not above: TensorFlow takes seconds to import, and configurables come before their bindings.
     import tensorflow as tf
 
-    from flood_distill.training import experiment, lost_workers, stopping, strategies
+    from flood_distill.training import experiment, lost_workers, stopping, strategies, summary
 
     cli.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
     if FLAGS.threads:
@@ -51,9 +51,7 @@ def main(_: list[str]) -> int:
     if outcome.stopped:
         print(f"stopped at step {outcome.step} and saved; the same command goes on")
         return exit_codes.STOPPED
-    print(f"best validation IoU {outcome.best_iou:.4f} at step {outcome.best_step} of {outcome.step}; next:")
-    print(f"  python -m flood_distill.evaluate --model={FLAGS.model_dir} --data_dir={FLAGS.data_dir} --output_dir=O")
-    print(f"  python -m flood_distill.export --model_dir={FLAGS.model_dir} --export_dir=X")
+    print(summary.summary(FLAGS.model_dir, FLAGS.data_dir, outcome.best_step, outcome.best_iou, outcome.step))
     return exit_codes.DONE
 
 

@@ -11,13 +11,14 @@ from fake_records import FakeRecords, make_example
 
 from flood_distill import records
 from flood_distill.errors import UserError
-from flood_distill.training import experiment, loop, trainer
+from flood_distill.training import experiment, loop, source_losses, trainer, training_csv
 
 BINDINGS = """
 network.width_multiplier = 0.05
 network.num_middle_units = 1
 poly_schedule.base_learning_rate = 0.1
 l2_weight_decay.rate = 1e-4
+monitoring.num_maps = 0
 """
 
 
@@ -50,6 +51,7 @@ class _Trainer:
     """Makes no steps, reports them."""
 
     stopped = False
+    model, optimizer = None, mock.Mock(spec=["use_ema"], use_ema=False)
 
     def __init__(self, bad_step=0, **metrics):
         self.step = tf.Variable(0, dtype=tf.int64)
@@ -62,7 +64,10 @@ class _Trainer:
 def _loop(one, folder):
     cadence = loop.Cadence(4, 4, 4, 4)
     state, log = mock.Mock(best=(0, 0.0)), mock.Mock()
-    return loop.Loop(one, state, log, cadence, 2, lambda: 0.5, lambda step: [f"of step {step}"], str(folder), "t")
+    validate, watch = (lambda: {training_csv.VALIDATION_IOU: 0.5}), mock.Mock()
+    losses = source_losses.SourceLosses(mock.Mock(), ["one"])
+    examples = lambda step: [f"of step {step}"]  # noqa: E731
+    return loop.Loop(one, state, log, cadence, 2, validate, watch, losses, examples, str(folder), "t")
 
 
 def test_bad_batch_is_written_down(train, tmp_path):

@@ -70,3 +70,13 @@ def test_more_features_are_passed_on_padded_with_no_data():
     assert not got[contract.S2][:, 16:].any()
     assert got[contract.S2].dtype == np.int16
     assert got[contract.HAS_S2].tolist() == [True, False]
+
+
+def test_teacher_sees_the_same_pixels_and_invalid_ones_are_not_compared():
+    example = make_spoiled()
+    (batch,) = evaluation(FakeRecords([example]), batch_size=1, teacher_inputs="s1+s2")
+    valid = np.zeros((17, 17), bool)
+    valid[4:16, 4:16] = True  # Sentinel-1 from row 4 on, Sentinel-2 from column 4 on; the rest is padding
+    np.testing.assert_array_equal(batch[contract.VALID][0], valid)
+    np.testing.assert_array_equal(batch[contract.TEACHER_IMAGE][..., :2], batch[contract.IMAGE])
+    assert batch[contract.TEACHER_IMAGE].shape == (1, 17, 17, 6)

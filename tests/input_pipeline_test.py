@@ -390,3 +390,12 @@ def test_a_source_without_s2_names_its_folder():
     records = FakeRecords([make_example(0, has_s2=False)], path="/data/external/events/1.0.0")
     with pytest.raises(UserError, match="/data/external/events/1.0.0: split train has no examples with Sentinel-2"):
         batches([records], 1, task="distillation")
+
+
+def test_mixed_examples_tell_their_dataset(without_augmentation):
+    first, second = make_numbered(range(3)), make_numbered(range(100, 105))
+    for batch in batches([first, second], 3, batch_size=4, mixing="equal"):
+        number = np.round(batch[contract.IMAGE][:, 8, 8, 0] * 2000)  # VV = -20 + number / 100, x = (v + 20) / 20
+        np.testing.assert_array_equal(batch[contract.DATASET_INDEX], number >= 100)
+    (alone,) = batches([first], 1)
+    assert contract.DATASET_INDEX not in alone

@@ -11,13 +11,14 @@ from reference_comparison import random_image, reference_network, write_checkpoi
 
 from flood_distill import contract, export_model, input_pipeline, normalization, probability, records
 from flood_distill.errors import UserError
-from flood_distill.training import experiment, loop, model_files, trainer
+from flood_distill.training import experiment, model_files, trainer, training_csv, validation
 
 BINDINGS = """
 network.width_multiplier = 0.05
 network.num_middle_units = 1
 poly_schedule.base_learning_rate = 0.1
 l2_weight_decay.rate = 1e-4
+monitoring.num_maps = 0
 """
 
 
@@ -42,7 +43,7 @@ def train(monkeypatch, tmp_path):
     monkeypatch.setattr(trainer.Trainer, "train_steps", count)
     for batches in ("training_dataset", "evaluation_dataset"):
         monkeypatch.setattr(input_pipeline, batches, lambda *_, **__: tf.data.Dataset.from_tensors(0))
-    monkeypatch.setattr(loop, "validation_iou", lambda trainer, batches: 0.5)
+    monkeypatch.setattr(validation.Validation, "__call__", lambda _: {training_csv.VALIDATION_IOU: 0.5})
     monkeypatch.setattr(records, "load", lambda data_dir, dataset: FakeRecords([make_example(1, size_px=33)]))
     gin.parse_config(BINDINGS)
     settings = {"name": "t", "datasets": ["sen1floods11/hand"], "batch_size": 1, "crop_size_px": 33, "strategy": "cpu"}

@@ -34,6 +34,7 @@ TINY = (
     "train.batch_size=2",
     "train.crop_size_px=33",
     "train.report_every=1",
+    "monitoring.num_maps=0",
 )
 
 

@@ -1,5 +1,7 @@
 """The moving average of weights: its arithmetic, that it is what is validated and kept, that a resumed run has it."""
 
+from unittest import mock
+
 import gin
 import keras
 import numpy as np
@@ -8,7 +10,16 @@ import tensorflow as tf
 
 from flood_distill import model_info
 from flood_distill.errors import UserError
-from flood_distill.training import checkpoints, loop, mixed_precision, optimization, run_log, weight_averaging
+from flood_distill.training import (
+    checkpoints,
+    loop,
+    mixed_precision,
+    optimization,
+    run_log,
+    source_losses,
+    training_csv,
+    weight_averaging,
+)
 
 DECAY = 0.75
 
@@ -125,12 +136,14 @@ def test_averages_are_validated_and_kept_as_best_and_resumed(tmp_path):
     def run(trainer, folder, num_steps):
         def validate():
             validated.append(trainer.weights()[0])
-            return 0.1 * len(validated)
+            return {training_csv.VALIDATION_IOU: 0.1 * len(validated)}
 
         state = checkpoints.RunState(trainer, str(folder), _info(), 2)
         step, log = state.restore(), run_log.RunLog(str(folder), 0)
         cadence = loop.Cadence(num_steps, report_every=2, validate_every=2, checkpoint_every=2)
-        return loop.Loop(trainer, state, log, cadence, 4, validate, list, str(folder), "t").run(iter(()), step)
+        watch, losses = mock.Mock(), source_losses.SourceLosses(mock.Mock(), ["one"])
+        whole = loop.Loop(trainer, state, log, cadence, 4, validate, watch, losses, list, str(folder), "t")
+        return whole.run(iter(()), step)
 
     model_info.write(_info(), tmp_path)
     run(whole, tmp_path, 2)

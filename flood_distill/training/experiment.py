@@ -30,16 +30,23 @@ from flood_distill.training import (
     model_files,
     network,
     objectives,
+    observer,
     optimization,
     run_log,
     stopping,
     strategies,
+    training_csv,
     warm_start,
     weight_averaging,
 )
+from flood_distill.training.agreement import TeacherAgreement
 from flood_distill.training.checkpoints import RunState
+from flood_distill.training.example_maps import ExampleMaps
 from flood_distill.training.precise_batch_norm import PreciseBatchNorm
+from flood_distill.training.source_losses import SourceLosses
+from flood_distill.training.teacher import Teacher
 from flood_distill.training.trainer import Trainer
+from flood_distill.training.validation import Validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +187,8 @@ def train(
         "accumulation_steps": accumulation_steps,
         "max_gradient_norm": max_gradient_norm,
     }
-    trainer = _make_trainer(distribution, info, teacher_model_dir, num_steps, steps)
+    objective, teacher = _objective(distribution, task, teacher_model_dir, info)
+    trainer = _make_trainer(distribution, info, objective, num_steps, steps)
 
     files.make_folder(model_dir)
     chief = strategies.is_chief(distribution)
@@ -210,13 +218,15 @@ def train(
         batch_norms = _precise_batch_norms(
             trainer, training_batches, info, validation_batch_size, precise_batch_norm_batches
         )
-        validate = _validator(trainer, validation, info, validation_batch_size, batch_norms)
+        validate = _validator(trainer, validation, info, validation_batch_size, teacher, batch_norms)
 
         # 6. The loop.
         cadence = loop.Cadence(num_steps, report_every, validate_every, checkpoint_every)
-        log = run_log.RunLog(folder, step)
+        log = run_log.RunLog(folder, step, training_csv.columns(datasets, distillation=teacher is not None))
+        make_maps = functools.partial(ExampleMaps, validation, teacher)
+        watch = observer.Observer(observer.monitoring(), log, trainer.model, info, make_maps, folder, step)
         examples = functools.partial(_examples_of, training_batches)
-        whole = loop.Loop(trainer, state, log, cadence, batch_size, validate, examples, folder, name)
+        whole = loop.Loop(trainer, state, log, cadence, batch_size, validate, watch, objective, examples, folder, name)
         supervision.report_started()
         with stopping.on_signals(trainer.ask_to_stop):
             step = whole.run(iter(batches), step)
@@ -255,9 +265,18 @@ def _source_of(datasets: Sequence[records.Records]) -> str:
     return sources.pop()
 
 
-def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) -> objectives.Objective:
-    if task == SUPERVISED:
-        return objectives.supervised_objective
+def _objective(
+    distribution: tf.distribute.Strategy, task: str, teacher_model_dir: str, info: model_info.ModelInfo
+) -> tuple[SourceLosses, Teacher | None]:
+    keras.utils.set_random_seed(info.seed)
+    with distribution.scope():
+        if task == SUPERVISED:
+            return SourceLosses(objectives.supervised_objective, info.train_datasets), None
+        teacher = _teacher(teacher_model_dir, info)
+        return SourceLosses(objectives.distillation_objective(teacher.model), info.train_datasets), teacher
+
+
+def _teacher(teacher_model_dir: str, info: model_info.ModelInfo) -> Teacher:
     teacher, teacher_info = model_files.load_best(teacher_model_dir)
     if teacher_info.inputs not in contract.TEACHER_INPUTS:
         raise UserError(f"--teacher_model_dir={teacher_model_dir}: that network looks at {teacher_info.inputs} only")
@@ -268,7 +287,7 @@ def _objective(task: str, teacher_model_dir: str, info: model_info.ModelInfo) ->
         )
     info.teacher = f"{teacher_info.name} ({epath.Path(teacher_model_dir).name})"
     folded = folding.fold_batch_norms(teacher, mixed_precision.TEACHER_PRECISION[info.training_precision])
-    return objectives.distillation_objective(folded)
+    return Teacher(folded, teacher_info)
 
 
 def _distillation_batches(teacher_model_dir: str, datasets: Sequence[str]) -> dict:
@@ -282,7 +301,7 @@ def _distillation_batches(teacher_model_dir: str, datasets: Sequence[str]) -> di
 def _make_trainer(
     distribution: tf.distribute.Strategy,
     info: model_info.ModelInfo,
-    teacher_model_dir: str,
+    objective: objectives.Objective,
     num_steps: int,
     steps: dict,
 ) -> Trainer:
@@ -290,7 +309,6 @@ def _make_trainer(
     with distribution.scope():
         model = network.build(info.network, distribution.num_replicas_in_sync > 1, info.training_precision)
         optimizer = mixed_precision.loss_scaling(optimization.momentum_optimizer(num_steps), info.training_precision)
-        objective = _objective(info.task, teacher_model_dir, info)
     info.weight_average_decay = weight_averaging.decay(optimizer)
     return Trainer(distribution, model, optimizer, objective, objectives.l2_weight_decay, info.seed, **steps)
 
@@ -332,9 +350,9 @@ def _validator(
     validation: records.Records,
     info: model_info.ModelInfo,
     batch_size: int,
+    teacher: Teacher | None,
     batch_norms: PreciseBatchNorm | None,
-) -> Callable[[], float]:
-    """Returns what measures the pooled IoU on the validation split, after the batch norms' statistics if asked to."""
+) -> Validation:
     batches = strategies.distribute(
         trainer.strategy,
         lambda part: input_pipeline.evaluation_dataset(
@@ -345,12 +363,8 @@ def _validator(
             batch_size=batch_size,
             features=(),
             part=part,
+            teacher_inputs=teacher.info.inputs if teacher else "",
         ),
     )
-
-    def validate() -> float:
-        if batch_norms:
-            batch_norms.measure()
-        return loop.validation_iou(trainer, batches)
-
-    return validate
+    compare = TeacherAgreement(trainer.strategy, trainer.model, teacher.model) if teacher else None
+    return Validation(trainer, batches, compare, batch_norms)

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import gin
@@ -13,12 +13,16 @@ import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
-from flood_distill import contract, files, statistics
+from flood_distill import contract, files
 from flood_distill.errors import UserError
-from flood_distill.training import weight_averaging
+from flood_distill.training import training_csv, weight_averaging
 from flood_distill.training.checkpoints import RunState
+from flood_distill.training.observer import Observer
+from flood_distill.training.progress import Progress
 from flood_distill.training.run_log import RunLog
+from flood_distill.training.source_losses import SourceLosses
 from flood_distill.training.trainer import EMPTY, L2, LEARNING_RATE, LOSS, Trainer
+from flood_distill.training.training_csv import VALIDATION_IOU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +64,9 @@ class Loop:
         log: takes the reports.
         cadence: when what happens.
         batch_size: examples of a step, for the throughput.
-        validate: () -> pooled validation IoU of the current weights.
+        validate: () -> what is reported of the current weights, `VALIDATION_IOU` among it.
+        observer: looks at the network after validations.
+        source_losses: the trainer's objective, which knows the loss on each dataset.
         examples_of: step, counted from 1 -> names of the examples in its batch.
         model_dir: where the operative configuration is written after the first steps, and what a run stopped at.
         name: of the run, beside the progress bar.
@@ -73,7 +79,9 @@ class Loop:
         log: RunLog,
         cadence: Cadence,
         batch_size: int,
-        validate: Callable[[], float],
+        validate: Callable[[], dict[str, float]],
+        observer: Observer,
+        source_losses: SourceLosses,
         examples_of: Callable[[int], list[dict[str, str]]],
         model_dir: str,
         name: str,
@@ -84,6 +92,8 @@ class Loop:
         self._cadence = cadence
         self._batch_size = batch_size
         self._validate = validate
+        self._observer = observer
+        self._source_losses = source_losses
         self._examples_of = examples_of
         self._model_dir = model_dir
         self._name = name
@@ -102,16 +112,16 @@ class Loop:
             UserError: when loss or gradients are not finite; `contract.BAD_BATCH_JSON` says at which step, learning
                 rate and examples.
         """
-        with tqdm(total=self._cadence.num_steps, initial=step, desc=self._name, unit="step") as bar:
+        with Progress(self._name, step, self._cadence.num_steps) as bar:
             while step < self._cadence.num_steps and not self._trainer.stopped:
                 report = self._train(batches, step, self._cadence.next_stop(step))
                 step = int(self._trainer.step.numpy())
-                bar.update(step - bar.n)
                 if self._cadence.validates(step):
                     with weight_averaging.averaged(self._trainer.model, self._trainer.optimizer):
-                        report["validation_iou"] = self._validate()
-                        self._state.offer_best(report["validation_iou"])
-                self._show(bar, report)
+                        report |= self._validate()
+                        self._state.offer_best(report[VALIDATION_IOU])
+                        self._observer.look(step, last=step == self._cadence.num_steps)
+                bar.show(step, report, self._state.best)
                 self._log.report(step, report)
                 _save_operative_config(self._model_dir)
                 if self._cadence.saves(step) or self._trainer.stopped:
@@ -132,10 +142,11 @@ class Loop:
             message = f"warning: {count} of the {steps_made} steps from {step + 1} on had no valid pixel"
             tqdm.write(message, file=sys.stderr)
         return {
-            "learning_rate": learning_rate,
-            "loss": metrics[LOSS],
-            "l2": metrics[L2],
-            "images_per_second": steps_made * self._batch_size / (time.perf_counter() - started),
+            training_csv.LEARNING_RATE: learning_rate,
+            training_csv.LOSS: metrics[LOSS],
+            training_csv.L2: metrics[L2],
+            **self._source_losses.take(),
+            training_csv.IMAGES_PER_SECOND: steps_made * self._batch_size / (time.perf_counter() - started),
         }
 
     def _stop_at(self, step: int, metrics: dict[str, float]) -> NoReturn:
@@ -149,17 +160,6 @@ class Loop:
             f"{what} not finite at step {step} (learning rate {learning_rate:.3g}); {path} names the examples: look at "
             "them, lower poly_schedule.base_learning_rate or set train.max_gradient_norm; checkpoints are from before"
         )
-
-    def _show(self, bar: tqdm, report: dict[str, float]) -> None:
-        shown = {"loss": f"{report['loss']:.4f}", "best_iou": f"{self._state.best[1]:.4f}"}
-        bar.set_postfix(shown, refresh=False)
-
-
-def validation_iou(trainer: Trainer, batches: Iterable) -> float:
-    """Returns the pooled water IoU of the current weights over all batches; 0 where nothing is water."""
-    counts = sum(trainer.evaluate_step(batch) for batch in batches)
-    iou = statistics.iou(statistics.Counts(*(int(count) for count in counts)))
-    return 0.0 if math.isnan(iou) else iou
 
 
 def _save_operative_config(model_dir: str) -> None:
