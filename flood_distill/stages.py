@@ -75,7 +75,8 @@ def run_stages(stages: Sequence[Stage], work_dir: Path, num_parallel: int) -> di
                 before = len(seconds)
                 seconds |= lanes.wait(_LOOK_S)
                 seconds |= _done([stage for stage in stages if stage.name not in seconds], work_dir)
-                bar.update(len(seconds) - before)
+                if len(seconds) > before:  # an update by 0 prints the bar anew
+                    bar.update(len(seconds) - before)
         finally:
             lanes.stop()
     return seconds

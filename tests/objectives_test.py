@@ -105,9 +105,18 @@ def test_lovasz_counts_each_image_as_often_as_its_pixels():
 def test_labels_add_the_baselines_loss_times_the_weight_of_their_dataset():
     total, weight = _distil(LABELED)
     plain, number = _distil()
-    supervised, _ = objectives.supervised_objective(STUDENT, LABELED)
-    np.testing.assert_array_equal(weight, number)
+    supervised, labelled = objectives.supervised_objective(STUDENT, LABELED)
+    np.testing.assert_allclose(weight, number + np.array([0.5, 0.0, 2.0]) * labelled, rtol=1e-6)
     np.testing.assert_allclose(total, plain + np.array([0.5, 0.0, 2.0]) * supervised, rtol=1e-6)
+
+
+def test_a_teacher_that_is_sure_of_nothing_leaves_the_labels_their_size():
+    unsure = LABELED | {contract.TEACHER_IMAGE: 1e-4 * TEACHER}  # entropy weights of about 1e-9
+    total, weight = _distil(unsure, confidence="entropy")
+    supervised, labelled = objectives.supervised_objective(STUDENT, LABELED)
+    of_labels = np.array([0.5, 0.0, 2.0])
+    mean = np.sum(of_labels * supervised) / np.sum(of_labels * labelled)
+    np.testing.assert_allclose(total.sum() / weight.sum(), mean, rtol=1e-4)
 
 
 def test_unlabelled_pixels_add_nothing_be_they_nan():

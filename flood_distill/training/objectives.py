@@ -60,7 +60,7 @@ class Distillation:
     lovasz_weight: float
 
     def __call__(self, logits, batch: dict):
-        """Returns (weighted sum of the loss [batch], sum of the weights of the distilled pixels [batch])."""
+        """Returns (weighted sum of the loss [batch], sum of the weights [batch])."""
         valid = batch[contract.VALID]
         teacher_logits = self._teacher_logits(batch)
         weights = None
@@ -73,7 +73,9 @@ class Distillation:
             terms = distillation.distillation(logits, teacher_logits, valid, self.temperature, weights)
         total, weight = _with_lovasz(terms, logits, hard, self.lovasz_weight)
         if contract.LABEL_WEIGHT in batch:
-            total = total + batch[contract.LABEL_WEIGHT] * supervised_objective(logits, batch)[0]
+            labelled, labelled_weight = supervised_objective(logits, batch)
+            total = total + batch[contract.LABEL_WEIGHT] * labelled
+            weight = weight + batch[contract.LABEL_WEIGHT] * labelled_weight
         return total, weight
 
     def _teacher_logits(self, batch: dict):
@@ -97,8 +99,8 @@ def distillation_objective(
     """Returns the objective of stage 2: cross-entropy of the student's probabilities under the teacher's (section 3.2).
 
     Pixels at edges weigh like all others. What `label_weights` adds is `supervised_objective`'s loss of the labelled
-    pixels times the weight of their dataset, over the same divisor: at weight 1 a labelled pixel counts as much as a
-    distilled one.
+    pixels and its weight, both times the weight of their dataset: at weight 1 a labelled pixel counts as much as a
+    distilled one, and a teacher that is sure of nothing leaves the labels their size.
 
     Args:
         teacher: frozen; runs with training=False.
