@@ -21,6 +21,7 @@ TEST = [
 ]
 OPENVINO = ["openvino>=2024.4"]
 VIEW = ["titiler.core>=0.18", "uvicorn>=0.30"]
+SERVING = ["tensorflow-serving-api>=2.17"]  # protocol buffers and gRPC stubs of TensorFlow Serving
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"]
 
 setup(
@@ -79,16 +80,16 @@ setup(
         "sweep": ["optuna>=4"],
         "openvino": OPENVINO,
         "onnx": ONNX,
-        "serving": ["requests>=2.31"],
+        "serving": SERVING,
         "view": VIEW,
         "test": TEST,
-        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, *VIEW, "ruff>=0.9"],
+        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, *SERVING, *VIEW, "ruff>=0.9"],
     },
     entry_points={
         "console_scripts": [
             *(
                 f"flood_distill_{name} = flood_distill.{name}:entry_point"
-                for name in ("train", "evaluate", "export", "predict", "view", "reproduce", "checkpoints")
+                for name in ("train", "evaluate", "export", "predict", "calibrate", "view", "reproduce", "checkpoints")
             ),
             *(
                 f"flood_distill_{name} = data_prep.{name}:entry_point"
