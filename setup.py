@@ -22,6 +22,7 @@ TEST = [
 OPENVINO = ["openvino>=2024.4"]
 SWEEP = ["optuna>=4"]
 VIEW = ["titiler.core>=0.18", "uvicorn>=0.30"]
+SERVING = ["tensorflow-serving-api>=2.17"]  # protocol buffers and gRPC stubs of TensorFlow Serving
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"]
 
 setup(
@@ -80,10 +81,10 @@ setup(
         "sweep": SWEEP,
         "openvino": OPENVINO,
         "onnx": ONNX,
-        "serving": ["requests>=2.31"],
+        "serving": SERVING,
         "view": VIEW,
         "test": TEST,
-        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, *SWEEP, *VIEW, "ruff>=0.9"],
+        "dev": [*TEST, *BEAM, *EARTH_ENGINE, *OPENVINO, *ONNX, *SERVING, *SWEEP, *VIEW, "ruff>=0.9"],
     },
     entry_points={
         "console_scripts": [
@@ -94,6 +95,7 @@ setup(
                     "evaluate",
                     "export",
                     "predict",
+                    "calibrate",
                     "view",
                     "reproduce",
                     "checkpoints",

@@ -18,6 +18,7 @@ flags.DEFINE_enum(
     "precision", contract.FLOAT32, contract.PRECISIONS, "Arithmetic of the network, for processors that have it."
 )
 flags.DEFINE_enum("format", contract.SAVED_MODEL, contract.EXPORT_FORMATS, "SavedModel or ONNX (extra onnx).")
+flags.DEFINE_multi_string("metrics", [], "metrics.json of an evaluation of this model, for its model card; repeatable.")
 FLAGS = flags.FLAGS
 
 
@@ -26,7 +27,11 @@ def main(_: list[str]) -> None:
     from flood_distill import export_model  # here, not above: TensorFlow takes seconds to import
 
     exported = export_model.export(
-        FLAGS.model_dir, FLAGS.export_dir, precision=FLAGS.precision, export_format=FLAGS.format
+        FLAGS.model_dir,
+        FLAGS.export_dir,
+        precision=FLAGS.precision,
+        export_format=FLAGS.format,
+        metrics_files=FLAGS.metrics,
     )
     print(f"Exported to {exported}")
 

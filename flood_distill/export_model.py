@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,16 @@ import numpy as np
 import tensorflow as tf
 from etils import epath
 
-from flood_distill import contract, files, inference_graph, model_info, object_store, onnx_format
+from flood_distill import (
+    contract,
+    files,
+    inference_graph,
+    model_card,
+    model_info,
+    object_store,
+    onnx_format,
+    serving_files,
+)
 from flood_distill.errors import UserError
 from flood_distill.predictor import (
     EXTRA_ASSETS_DIR,
@@ -74,6 +84,11 @@ class FloodModel(tf.Module):
         functions[EXAMPLE_SIGNATURE] = tf.function(self.predict_serialized).get_concrete_function(serialized)
         return functions
 
+    @tf.function(input_signature=[])
+    def input_contract(self) -> tf.Tensor:
+        """Returns what the inputs hold (bands, order, unit, range, resolution, no data) as JSON."""
+        return tf.constant(json.dumps(model_card.input_contract(self._info)))
+
     def image_specs(self, size_px: int | None = None) -> dict[str, tf.TensorSpec]:
         """Returns the inputs of `predict` by name; of any size by default."""
         return {
@@ -88,24 +103,27 @@ def export(
     *,
     precision: str = contract.FLOAT32,
     export_format: str = contract.SAVED_MODEL,
+    metrics_files: Sequence[str] = (),
 ) -> str:
     """Exports the best weights of a model_dir as the next version under `export_dir`.
 
     The version appears under its name only after it has been loaded again and gives the probabilities of the network
-    it came from, in float32 to 1e-4. Its model.json lies in assets.extra.
+    it came from, in float32 to 1e-4. model.json, the model card and, for a SavedModel, warm-up requests lie in its
+    assets.extra; batching_parameters.txt and models.config beside the versions.
 
     Args:
         model_dir: folder of a training run.
         export_dir: folder of the model's versions: 1, 2, ...
         precision: arithmetic of the network: ``float32``, or ``bfloat16`` for processors that have it.
         export_format: ``saved_model``, or ``onnx`` for a file model.onnx in place of the SavedModel, float32 only.
+        metrics_files: metrics.json of evaluations of this model, for its card.
 
     Returns:
         The path of the new version.
 
     Raises:
-        UserError: if there are no best weights, they look at Sentinel-2 alone, the exported model differs, or the
-            versions there are not of this format.
+        UserError: if there are no best weights, they look at Sentinel-2 alone, the exported model differs, the versions
+            there are not of this format, or a metrics.json is of another model.
     """
     if export_format == contract.ONNX:
         _check_onnx(precision)
@@ -116,6 +134,7 @@ def export(
             f"{model_dir}: looks at Sentinel-2 alone, which is a comparison and not exported; export a student"
         )
     info = dataclasses.replace(info, precision=precision)
+    metrics = model_card.read_metrics(metrics_files, info)
     save_fn, last = {contract.SAVED_MODEL: (save, SAVED_MODEL_FILE), contract.ONNX: (save_onnx, onnx_format.ONNX_FILE)}[
         export_format
     ]
@@ -125,18 +144,23 @@ def export(
     with files.partial(root / "version") as temporary:
         save_fn(network, info, temporary)
         difference = verify(network, info, temporary)
+        _write_card(model_card.card(info, metrics, _gin_config(model_dir)), temporary / EXTRA_ASSETS_DIR)
         target = root / str(next_version(root, last))
         files.publish(temporary, target, last=last)
+    if export_format == contract.SAVED_MODEL:
+        serving_files.write_server_files(root)
     words, _, allowed = _TOLERANCES[precision]
     print(f"Loaded again and compared: probabilities differ {words} by {difference:.1e} (allowed {allowed:g})")
     return str(target)
 
 
 def save(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> None:
-    """Writes the SavedModel and, in assets.extra, its model.json."""
+    """Writes the SavedModel and, in assets.extra, its model.json and warm-up requests."""
     model = FloodModel(network, info)
     tf.saved_model.save(model, str(folder), signatures=model.signatures())
     _write_info(info, folder)
+    specs = {SERVING_SIGNATURE: model.image_specs(), TILE_SIGNATURE: model.image_specs(TILE_SIZE_PX)}
+    serving_files.write_warmup(specs, info.name, TILE_SIZE_PX, folder / EXTRA_ASSETS_DIR / serving_files.WARMUP_FILE)
 
 
 def save_onnx(network: keras.Model, info: model_info.ModelInfo, folder: Path) -> None:
@@ -236,6 +260,18 @@ def _check_versions(export_dir: epath.Path, last: str) -> None:
         ]
         if others:
             raise UserError(f"{child} holds {others[0]}: give each format an --export_dir of its own")
+
+
+def _gin_config(model_dir: str) -> str:
+    """Returns the operative configuration of a training run, empty if there is none."""
+    path = epath.Path(model_dir) / contract.OPERATIVE_CONFIG_GIN
+    return path.read_text() if path.exists() else ""
+
+
+def _write_card(content: dict, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / model_card.MODEL_CARD_JSON).write_text(json.dumps(content, indent=2) + "\n")
+    (folder / model_card.MODEL_CARD_MD).write_text(model_card.as_markdown(content))
 
 
 def _write_info(info: model_info.ModelInfo, folder: Path) -> None:

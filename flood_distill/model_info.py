@@ -22,6 +22,7 @@ class ModelInfo:
         bands: the input bands in channel order, with the limits of their normalisation.
         fill_value: value of invalid pixels after normalisation.
         threshold: a pixel is water where its probability is at least this.
+        temperature: what logits are divided by before the softmax; other than 1 where it was calibrated.
         precision: arithmetic of the network: ``float32``, or ``bfloat16`` in an export made so.
         training_precision: arithmetic of the training steps, one of `contract.TRAINING_PRECISIONS`; the weights are
             float32.
@@ -51,6 +52,7 @@ class ModelInfo:
     bands: list[dict] = dataclasses.field(default_factory=list)
     fill_value: float = contract.FILL_VALUE
     threshold: float = contract.WATER_THRESHOLD
+    temperature: float = 1.0
     precision: str = contract.FLOAT32
     training_precision: str = contract.FLOAT32
     weight_average_decay: float = 0.0

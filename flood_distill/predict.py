@@ -13,6 +13,8 @@ import sys
 from absl import flags
 
 from flood_distill import cli, contract
+from flood_distill.beam_settings import Beam
+from flood_distill.errors import UserError
 
 cli.define_gin_flags()
 flags.adopt_module_key_flags(cli)  # so that --help shows them
@@ -44,6 +46,10 @@ flags.DEFINE_enum(
     contract.ENGINES,
     "What runs an exported SavedModel; openvino is the faster one on most CPUs (extra openvino).",
 )
+flags.DEFINE_string(
+    "beam_runner", None, "Spread the scenes by Apache Beam: DirectRunner, FlinkRunner, ... (extra beam; docs/beam.md)."
+)
+flags.DEFINE_multi_string("beam_options", [], "Option of that pipeline, NAME=VALUE. Repeatable.")
 FLAGS = flags.FLAGS
 
 
@@ -63,12 +69,23 @@ def main(_: list[str]) -> int:
     )
     model = predictor.load_predictor(FLAGS.model, engine=FLAGS.engine)
     num_scenes, failures = scenes.predict_scenes(
-        model, FLAGS.input, FLAGS.output_dir, options, overwrite=FLAGS.overwrite
+        model, FLAGS.input, FLAGS.output_dir, options, overwrite=FLAGS.overwrite, predict_all=_cluster()
     )
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     print(f"{num_scenes - len(failures)} of {num_scenes} scenes are in {FLAGS.output_dir}")
     return 1 if failures else 0
+
+
+def _cluster():
+    """Returns what spreads the scenes, None without a runner."""
+    if FLAGS.beam_runner is None:
+        if FLAGS.beam_options:
+            raise UserError("--beam_options: needs --beam_runner, such as --beam_runner=DirectRunner")
+        return None
+    from flood_distill import scene_beam
+
+    return scene_beam.Cluster(FLAGS.model, Beam(FLAGS.beam_runner, tuple(FLAGS.beam_options)), FLAGS.engine)
 
 
 def entry_point() -> None:

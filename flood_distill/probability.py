@@ -39,7 +39,7 @@ def water_probability(
     padded_s2 = None if s2 is None else _pad(s2, info.output_stride, contract.S2_NODATA)
     image = normalization.network_input(info.inputs, padded_s1, padded_s2, info.imagery)
     logits = tf.cast(logits_fn(image), tf.float32)
-    probability = tf.nn.softmax(logits)[:, :height, :width, contract.WATER]
+    probability = tf.nn.softmax(logits / info.temperature)[:, :height, :width, contract.WATER]
     return tf.where(normalization.s1_valid(s1), probability, tf.constant(np.nan, tf.float32))
 
 

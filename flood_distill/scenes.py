@@ -112,7 +112,7 @@ def predict_scenes(
         output_dir: folder for what comes out, named after each scene's stem.
         options: what the maps are made of and look like.
         overwrite: make scenes again that are done; they are skipped otherwise.
-        predict_all: what works through the scenes in place of this process; None: one by one.
+        predict_all: what works through the scenes, such as a `scene_beam.Cluster`; None: this process, one by one.
         window_px: side of a window; 321 is what the network was trained on.
         overlap_px: pixels that neighbouring windows share at least.
         batch_size: windows that go through the network at once.

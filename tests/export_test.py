@@ -1,6 +1,8 @@
 """Predictors and exports of untrained small networks: no data, sizes, and the same numbers everywhere."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -43,7 +45,11 @@ def optical(shape, seed=1):
 def student(tmp_path_factory):
     folder = tmp_path_factory.mktemp("student")
     tiny_models.write_model_dir(folder / "model_dir")
-    export_model.export(str(folder / "model_dir"), str(folder / "export"))
+    (folder / "model_dir/operative_config.gin").write_text("train.num_steps = 7\n")
+    scores = {name: 0.5 for name in ("iou_pooled", "iou_per_chip", "precision", "recall")} | {"f1": None}
+    metrics = {"model_name": "tiny", "dataset": contract.HAND, "split": "test", "source": "synthetic", "num_chips": 3}
+    (folder / "metrics.json").write_text(json.dumps(metrics | scores))
+    export_model.export(str(folder / "model_dir"), str(folder / "export"), metrics_files=[str(folder / "metrics.json")])
     return folder
 
 
@@ -103,6 +109,89 @@ def test_signatures(signatures):
     np.testing.assert_allclose(tile[contract.WATER_PROBABILITY], free[contract.WATER_PROBABILITY], atol=1e-5)
 
 
+def test_the_input_contract_is_in_the_model_and_on_its_card(student):
+    loaded = tf.saved_model.load(str(student / "export/1"))
+    (inputs,) = json.loads(loaded.input_contract().numpy())
+    assert inputs["name"] == contract.BACKSCATTER_DB
+    assert [(band["name"], band["unit"], band["clipped_to"]) for band in inputs["bands"]] == [
+        ("VV", "dB", [-20.0, 0.0]),
+        ("VH", "dB", [-30.0, 0.0]),
+    ]
+    assert inputs["resolution_m"] == 16
+    card = json.loads((student / "export/1/assets.extra/model_card.json").read_text())
+    assert card["inputs"] == [inputs]
+    assert [(found["split"], found["iou_pooled"]) for found in card["metrics"]] == [("test", 0.5)]
+    assert card["training"]["source"] == "synthetic"
+    assert "synthetic world" in card["limits"][0]
+    assert {row["title"]: row["iou_percent"] for row in card["paper_rows"]}["Cross modal distillation"] == 71.91
+    text = (student / "export/1/assets.extra/model_card.md").read_text()
+    for part in ("VV -20..0 dB, VH -30..0 dB", "pixels of 16 m", "train.num_steps = 7", "| 0.5000 | n/a |", "TP / (TP"):
+        assert part in text
+
+
+def test_scores_of_another_model_are_refused(student, tmp_path):
+    found = json.loads((student / "metrics.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps(found | {"model_name": "other"}))
+    (tmp_path / "list.json").write_text("{}")
+    for name, message in (("other", "of the model other, not of tiny"), ("list", "not the metrics"), ("no", "not the")):
+        with pytest.raises(UserError, match=rf"{name}.json: {message}"):
+            export_model.export(
+                str(student / "model_dir"), str(tmp_path / "x"), metrics_files=[str(tmp_path / f"{name}.json")]
+            )
+    assert not (tmp_path / "x").exists()
+
+
+def test_servers_find_warm_up_requests_that_the_model_answers(student, signatures):
+    apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    records = tf.data.TFRecordDataset(str(student / "export/1/assets.extra/tf_serving_warmup_requests"))
+    requests = [apis.PredictionLog.FromString(record.numpy()).predict_log.request for record in records]
+    named = [(request.model_spec.name, request.model_spec.signature_name) for request in requests]
+    assert named == [("tiny", "serving_default")] * 2 + [("tiny", "tile_321")] * 2
+    for request, batch in zip(requests, (1, 4, 1, 4), strict=True):
+        (proto,) = request.inputs.values()
+        s1 = tf.make_ndarray(proto)
+        assert s1.shape == (batch, 321, 321, 2)
+        assert (s1 == -12).all()
+        assert proto.ByteSize() < 100
+    answer = signatures["tile_321"](backscatter_db=tf.constant(s1[:1]))
+    assert answer[contract.WATER_MASK].shape == (1, 321, 321)
+
+
+def test_server_files_are_what_the_server_parses(student):
+    config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    from google.protobuf import text_format
+
+    models = text_format.Parse((student / "export/models.config").read_text(), config.ModelServerConfig())
+    (model,) = models.model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == ("export", "/models/export", "tensorflow")
+    batching = dict(re.findall(r"(\w+) \{ value: (\d+) \}", (student / "export/batching_parameters.txt").read_text()))
+    # The fields of tensorflow_serving/servables/tensorflow/session_bundle_config.proto, which pip does not carry.
+    assert set(batching) == {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"}
+
+
+def test_saved_model_cli_runs_a_chip(student, evaluated, tmp_path):
+    s1 = radar((1, 320, 320))
+    np.save(tmp_path / "chip.npy", s1)
+    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run", "--dir", student / "export/1"]
+    command += ["--tag_set=serve", "--signature_def=serving_default", f"--outdir={tmp_path}"]
+    command += ["--inputs", f"{contract.BACKSCATTER_DB}={tmp_path / 'chip.npy'}"]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "water_probability.npy"), evaluated(s1), atol=1e-4)
+
+
+def test_a_temperature_moves_probabilities_and_not_the_mask(student, tmp_path):
+    s1 = radar((1, 48, 49))
+    described = json.loads((student / "model_dir/model.json").read_text())
+    plain = predictor.load_predictor(str(student / "model_dir"))(s1)
+    tempered_dir = tmp_path / "tempered"
+    shutil.copytree(student / "model_dir", tempered_dir)
+    (tempered_dir / "model.json").write_text(json.dumps(described | {"temperature": 2.0}))
+    tempered = predictor.load_predictor(str(tempered_dir))(s1)
+    logit = np.log(plain) - np.log1p(-plain)
+    np.testing.assert_allclose(tempered, 1 / (1 + np.exp(-logit / 2)), atol=1e-5)
+    np.testing.assert_array_equal(predictor.water_mask(tempered, 0.5), predictor.water_mask(plain, 0.5))
+
+
 def test_serialized_records(signatures):
     s1 = radar((2, 320, 320))
     serialized = [
@@ -153,6 +242,27 @@ def test_versions_count_up_and_the_highest_is_loaded(student, monkeypatch):
         (root / name / "saved_model.pb").touch()
     assert predictor.find_saved_model(root).name == "10"
     assert export_model.export(str(student / "model_dir"), str(root)) == str(root / "11")
+
+
+def test_a_newer_version_beside_an_older_one_appears_whole(student, monkeypatch, tmp_path):
+    """While the new one is made, whoever lists the folder finds the old one alone, as it was."""
+    root = tmp_path / "x"
+    shutil.copytree(student / "export", root)
+    before = {path: path.read_bytes() for path in (root / "1").rglob("*") if path.is_file()}
+    seen = []
+    save = export_model.save
+
+    def watched(network, info, folder):
+        save(network, info, folder)
+        seen.append(sorted(path.name for path in root.iterdir() if path.name.isdigit()))
+
+    monkeypatch.setattr(export_model, "save", watched)
+    export_model.export(str(student / "model_dir"), str(root))
+    assert seen == [["1"]]
+    assert {path: path.read_bytes() for path in before} == before
+    names = [{str(path.relative_to(root / version)) for path in (root / version).rglob("*")} for version in "12"]
+    assert names[0] == names[1]
+    assert not [path for path in root.iterdir() if path.name.startswith(".")]
 
 
 def test_an_export_that_differs_does_not_appear(student, monkeypatch, tmp_path):

@@ -266,7 +266,8 @@ def test_export_puts_what_makes_it_a_model_last(store, monkeypatch, uploads):
     monkeypatch.setattr(export_model, "verify", lambda network, info, folder: 0.0)
     root = epath.Path(store) / "export"
     assert export_model.export("m", str(root)) == f"{root}/1"
-    assert uploads == ["model.json", "variables.index", "saved_model.pb"]
+    cards = ["model_card.json", "model_card.md"]
+    assert uploads == ["model.json", *cards, "variables.index", "saved_model.pb"]
     (root / "2/variables").mkdir(parents=True)
     (root / "2/variables/variables.data-00000-of-00001").write_text("of an export that was killed")
     assert predictor.find_saved_model(root).name == "1"
