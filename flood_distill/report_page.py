@@ -15,6 +15,7 @@ from flood_distill import (
     label_efficiency,
     reliability_diagram,
     rows,
+    scene_files,
     stages,
     statistics,
     tables,
@@ -141,7 +142,8 @@ def _work_sections(plan: dict, methods: Sequence[Method], work: Path, output_dir
 def _map_section(work: Path) -> list[str]:
     """The flood map of a whole scene, scored against its truth where the world has it."""
     sections = []
-    for provenance_path in sorted((work / work_dir.MAPS).glob("*.json")):
+    jsons = sorted((work / work_dir.MAPS).glob("*.json"))
+    for provenance_path in (path for path in jsons if not path.name.endswith(scene_files.STAC)):
         stem = provenance_path.stem
         lines = [
             f"## Flood map of a scene: {stem}",
