@@ -64,7 +64,8 @@ def main(_: list[str]) -> None:
 
         print(plan.as_text(made.stages, made.trainings, work, FLAGS.teraflops))
     elif FLAGS.print_commands:
-        print("\n".join(job.commands(made, work, _own_flags(gin_files))))
+        for line in job.commands(made, work, _own_flags(gin_files)):
+            print(line)
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what runs is told to stop
         job.run(made, work, results_dir, FLAGS.stage)

@@ -9,6 +9,7 @@ from fake_records import FakeRecords, make_example, make_numbered, make_spoiled
 
 from flood_distill import augmentation, contract, input_pipeline, normalization
 from flood_distill.errors import UserError
+from flood_distill.training import strategies
 
 NAN = np.float32("nan")
 OFF = {
@@ -337,8 +338,7 @@ def test_teachers_and_distillation_use_only_examples_with_s2(settings, max_cache
 
 def test_a_strategy_splits_a_batch_without_changing_it():
     records = make_numbered(range(6))
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
-    strategy = tf.distribute.MirroredStrategy(devices)
+    strategy = strategies.make_strategy("mirrored")
     dataset = input_pipeline.training_dataset([records], batch_size=4, crop_size_px=17)
     distributed = iter(strategy.experimental_distribute_dataset(dataset))
     for batch in batches([records], 3):

@@ -17,7 +17,7 @@ from etils import epath
 
 from data_prep import conversion, publish, testing
 from data_prep.testing import chip_grid
-from flood_distill import export_model, files, model_info, object_store, predictor, records
+from flood_distill import exit_codes, export_model, files, model_info, object_store, predictor, records
 from flood_distill.errors import UserError
 
 HAND, WEAK = "sen1floods11/hand", "sen1floods11/weak"
@@ -306,5 +306,5 @@ def test_exit_code_and_output_survive_tensorflow_io(loaded, how, code, message):
 def test_traceback_survives_tensorflow_io():
     command = [sys.executable, "-c", WAY_OUT, "loaded", "error"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == exit_codes.CRASH
     assert done.stderr.count("ZeroDivisionError: a fault of ours") == 1

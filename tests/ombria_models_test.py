@@ -196,5 +196,5 @@ def test_networks_do_not_see_images_of_another_kind(data_dir, teacher, tmp_path)
 def test_a_student_of_sentinel_has_no_teacher_of_ombria(teacher_dir):
     student = ModelInfo("n", "distillation", "s1", {}, [contract.HAND], contract.HAND, "real", 0)
     with pytest.raises(UserError, match="trained on images of ombria/before_after") as caught:
-        experiment._objective("distillation", str(teacher_dir), student)
+        experiment._teacher(str(teacher_dir), student)
     assert "\n" not in str(caught.value)

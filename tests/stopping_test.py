@@ -1,6 +1,7 @@
 """Signals are answered while TensorFlow computes; one run at a time in a folder; exit codes of binaries."""
 
 import errno
+import functools
 import os
 import signal
 import subprocess
@@ -56,7 +57,8 @@ def test_handlers_are_as_before_when_no_signal_came():
 
 def _python(program, *arguments):
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, stderr=-1, text=True)
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores Ctrl-C
+    return subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, stderr=-1, text=True, preexec_fn=hears)
 
 
 def test_second_interrupt_ends_at_once():
