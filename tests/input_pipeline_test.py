@@ -343,7 +343,7 @@ def test_a_strategy_splits_a_batch_without_changing_it():
     distributed = iter(strategy.experimental_distribute_dataset(dataset))
     for batch in batches([records], 3):
         parts = strategy.experimental_local_results(next(distributed)[contract.IMAGE])
-        assert len(parts) == len(devices)
+        assert len(parts) == 2
         np.testing.assert_array_equal(np.concatenate([part.numpy() for part in parts]), batch[contract.IMAGE])
 
 
