@@ -187,7 +187,14 @@ def test_evaluation_and_export(store, converted, model_dir):
     flags = [f"--data_dir={converted}", "--split=test"]
     store.run("flood_distill.evaluate", f"--model={model_dir}", f"--output_dir={ROOT}/evaluation/model", *flags)
     written = store.objects("evaluation/model")
-    assert {"metrics.json", "metrics.md", "per_chip.csv", "predictions.npz", "panels.png"} == set(written)
+    assert set(written) == {
+        "metrics.json",
+        "metrics.md",
+        "per_chip.csv",
+        "predictions.npz",
+        "panels.png",
+        "reliability.png",
+    }
     output = store.run("flood_distill.export", f"--model_dir={model_dir}", f"--export_dir={ROOT}/export")
     assert f"Exported to {ROOT}/export/1" in output
     store.run("flood_distill.evaluate", f"--model={ROOT}/export", f"--output_dir={ROOT}/evaluation/export", *flags)
