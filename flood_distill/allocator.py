@@ -17,8 +17,8 @@ _SETTINGS = (
 def keep_freed_memory() -> bool:
     """Tells glibc's malloc to keep freed memory; call it before TensorFlow starts its threads.
 
-    By default glibc returns every large freed array to the kernel, which maps and clears new pages for the next one: in
-    a training step of the demo 275,000 page faults, 45 % of the processor time (``python -m benchmarks.page_faults``).
+    By default glibc returns every large freed array to the kernel, which maps and clears new pages for the next one.
+    ``python -m benchmarks.page_faults`` measures what that costs a training.
 
     Returns:
         Whether malloc took the settings. It does not where the C library is another one, or where the environment holds
