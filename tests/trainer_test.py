@@ -21,13 +21,6 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _two_logical_cpus():
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    if len(tf.config.list_logical_devices("CPU")) < 2:
-        pytest.fail(f"{cpu} was initialised before conftest split it")
-
-
 def _batches(num, batch_size=4):
     """Images whose first band is high where the label is water; a few labels are -1."""
     rng = np.random.default_rng(0)
@@ -57,25 +50,6 @@ def _run(one, num_steps, skip=0):
 
 def _weights(one):
     return np.concatenate([np.ravel(variable.numpy()) for variable in one.model.trainable_variables])
-
-
-def test_two_replicas_step_as_one():
-    one, two = _trainer("cpu"), _trainer("mirrored")
-    assert two.strategy.num_replicas_in_sync == 2
-    start = _weights(one)
-    np.testing.assert_array_equal(start, _weights(two))
-    (metrics_one, _), (metrics_two, _) = _run(one, 1), _run(two, 1)
-    moved_one, moved_two = _weights(one) - start, _weights(two) - start
-    # A loss or gradient scaled by the number of replicas would show as a ratio of 2 or 1/2.
-    assert np.linalg.norm(moved_two) / np.linalg.norm(moved_one) == pytest.approx(1, abs=0.01)
-    assert moved_one @ moved_two / (np.linalg.norm(moved_one) * np.linalg.norm(moved_two)) > 0.999
-    assert float(metrics_one["loss"]) == pytest.approx(float(metrics_two["loss"]), rel=1e-5)
-    assert float(metrics_one["l2"]) == pytest.approx(float(metrics_two["l2"]), rel=1e-5)
-    batch = next(iter(_batches(1)))
-    scored = int((batch[contract.LABEL].numpy() >= 0).sum())
-    assert int(sum(one.evaluate_step(batch))) == scored
-    distributed = next(iter(two.strategy.experimental_distribute_dataset(_batches(1))))
-    assert int(sum(two.evaluate_step(distributed))) == scored
 
 
 def test_loss_falls_on_separable_data_until_it_is_asked_to_stop():
