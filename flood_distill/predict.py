@@ -2,6 +2,7 @@ r"""Makes flood maps of Sentinel-1 scenes of any size.
 
 python -m flood_distill.predict --model=X --input=SCENE.tif --input='scenes/*.tif' --output_dir=O
 python -m flood_distill.predict --model=X --input=VV.tif,VH.tif --input_unit=linear --output_dir=O
+python -m flood_distill.predict --input=SCENE.tif --output_dir=O        # with the ready-made student
 
 For each scene: <stem>_water.tif, <stem>_probability.tif, <stem>_vv.tif, <stem>_water.geojson, <stem>_preview.png,
 <stem>_stac.json and <stem>.json; with --reference_water also <stem>_flood.tif and <stem>_flood.geojson. Scenes that are
@@ -12,13 +13,18 @@ import sys
 
 from absl import flags
 
-from flood_distill import cli, contract
+from flood_distill import cli, contract, ready_student
 from flood_distill.beam_settings import Beam
 from flood_distill.errors import UserError
 
 cli.define_gin_flags()
 flags.adopt_module_key_flags(cli)  # so that --help shows them
-flags.DEFINE_string("model", None, "An exported SavedModel or a model_dir, of a student or a baseline.", required=True)
+flags.DEFINE_string(
+    "model",
+    "",
+    "An exported SavedModel or a model_dir, of a student or a baseline; by default the ready-made student, which was "
+    "trained on a synthetic world.",
+)
 flags.DEFINE_multi_string(
     "input",
     None,
@@ -67,9 +73,12 @@ def main(_: list[str]) -> int:
         crs=FLAGS.crs,
         output_grid=FLAGS.output_grid,
     )
-    model = predictor.load_predictor(FLAGS.model, engine=FLAGS.engine)
+    if not FLAGS.model:
+        print(ready_student.figures())
+    model_path = FLAGS.model or ready_student.folder()
+    model = predictor.load_predictor(model_path, engine=FLAGS.engine)
     num_scenes, failures = scenes.predict_scenes(
-        model, FLAGS.input, FLAGS.output_dir, options, overwrite=FLAGS.overwrite, predict_all=_cluster()
+        model, FLAGS.input, FLAGS.output_dir, options, overwrite=FLAGS.overwrite, predict_all=_cluster(model_path)
     )
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -77,7 +86,7 @@ def main(_: list[str]) -> int:
     return 1 if failures else 0
 
 
-def _cluster():
+def _cluster(model_path: str):
     """Returns what spreads the scenes, None without a runner."""
     if FLAGS.beam_runner is None:
         if FLAGS.beam_options:
@@ -85,7 +94,7 @@ def _cluster():
         return None
     from flood_distill import scene_beam
 
-    return scene_beam.Cluster(FLAGS.model, Beam(FLAGS.beam_runner, tuple(FLAGS.beam_options)), FLAGS.engine)
+    return scene_beam.Cluster(model_path, Beam(FLAGS.beam_runner, tuple(FLAGS.beam_options)), FLAGS.engine)
 
 
 def entry_point() -> None:
