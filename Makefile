@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 VENV_IO := .venv-io
 INSTALLED_IO := $(VENV_IO)/.installed
 
-.PHONY: demo test test_slow test_io lint clean
+.PHONY: demo test test_slow test_io ready_student lint clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m flood_distill.reproduce --gin_file=demo.gin --work_dir=runs/demo
@@ -23,6 +23,19 @@ test_slow: $(INSTALLED)
 test_io: $(INSTALLED_IO)
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_IO)/bin/python -m pytest -n 2 --dist loadfile --durations=10 \
 		tests/io tests/export_test.py tests/object_store_test.py tests/records_test.py tests/trainer_test.py
+
+# The student that `predict` takes where no model is named. CHIPS=R scores it on real Sen1Floods11 chips in R too.
+READY := runs/ready_student
+ready_student: $(INSTALLED)
+	$(VENV)/bin/python -m flood_distill.reproduce --gin_file=ready_student.gin --work_dir=$(READY)
+	$(if $(CHIPS),$(VENV)/bin/python -m flood_distill.evaluate --model=$(READY)/models/student_distill_seed0 \
+		--data_dir=$(CHIPS) --dataset=sen1floods11/hand --split=test --output_dir=$(READY)/real)
+	rm -rf $(READY)/package
+	$(VENV)/bin/python -m flood_distill.export --model_dir=$(READY)/models/student_distill_seed0 \
+		--export_dir=$(READY)/package --metrics=$(READY)/evaluation/student_distill_seed0/test/metrics.json \
+		$(if $(CHIPS),--metrics=$(READY)/real/metrics.json)
+	rm -rf flood_distill/ready_student_model
+	cp -r $(READY)/package/1 flood_distill/ready_student_model
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check --fix .

@@ -36,7 +36,13 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["flood_distill*", "data_prep*", "gin_configs"]),
     package_data={
-        "flood_distill": ["*.qml", "view_page/*", "view_page/leaflet/*"],
+        "flood_distill": [
+            "*.qml",
+            "view_page/*",
+            "view_page/leaflet/*",
+            "ready_student_model/*",
+            "ready_student_model/*/*",
+        ],
         "gin_configs": ["*.gin"],
         "flood_distill.chip_lists": ["*.txt"],
         "data_prep": ["*/README.md", "*/CITATIONS.bib", "*/TAGS.txt", "earth_engine_curation/*.csv"],
