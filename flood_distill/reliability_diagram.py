@@ -21,7 +21,7 @@ def draw(models: Mapping[str, Reliability], path: str | Path, target: str = "wat
         path: the PNG, written whole or not at all.
         target: what label 1 means.
     """
-    figure = Figure(figsize=(5.2, 7.4), layout="constrained")
+    figure = Figure(figsize=(5.2, 7.8), layout="constrained")
     FigureCanvasAgg(figure)
     curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     curve.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="calibrated")
@@ -42,6 +42,6 @@ def draw(models: Mapping[str, Reliability], path: str | Path, target: str = "wat
     histogram.set(xlabel=f"predicted probability of {target}", ylabel="scored pixels", yscale="symlog")
     for axis in (curve, histogram):
         axis.grid(alpha=0.3)
-    figure.legend(*curve.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7)
+    figure.legend(*curve.get_legend_handles_labels(), loc="outside lower center", fontsize=7)
     with files.whole_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
