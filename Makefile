@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 VENV_IO := .venv-io
 INSTALLED_IO := $(VENV_IO)/.installed
 
-.PHONY: demo test test_slow test_io ready_student lint clean
+.PHONY: demo test test_slow test_long test_io ready_student lint clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m flood_distill.reproduce --gin_file=demo.gin --work_dir=runs/demo
@@ -19,6 +19,9 @@ test: $(INSTALLED)
 
 test_slow: $(INSTALLED)
 	TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 tests/slow
+
+test_long: $(INSTALLED)
+	TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 tests/long
 
 test_io: $(INSTALLED_IO)
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_IO)/bin/python -m pytest -n 2 --dist loadfile --durations=10 \

@@ -48,7 +48,7 @@ def _target(path: Path) -> tuple[str, str]:
     rule = _rule(path)
     lines = [f'    name = "{_name(path)}",', f'    srcs = ["{path.name}"],']
     if rule == "py_test":
-        lines.insert(1, f'    size = "{"large" if path.parent.name == "slow" else "small"}",')
+        lines.insert(1, f'    size = "{"large" if path.parent.name in ("slow", "long") else "small"}",')
     if path == ROOT / "gin_configs" / "__init__.py":
         lines.append('    data = glob(["*.gin"]),')
     deps = sorted(_deps(path))

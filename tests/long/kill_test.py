@@ -1,6 +1,6 @@
 """A run that is killed ten times at random moments, and a job whose workers are killed, end as if nothing had been.
 
-About four minutes: every start imports TensorFlow and traces the step anew.
+A quarter of an hour: every start imports TensorFlow and traces the step anew.
 """
 
 import csv
