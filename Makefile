@@ -27,18 +27,17 @@ test_io: $(INSTALLED_IO)
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_IO)/bin/python -m pytest -n 2 --dist loadfile --durations=10 \
 		tests/io tests/export_test.py tests/object_store_test.py tests/records_test.py tests/trainer_test.py
 
-# The student that `predict` takes where no model is named. CHIPS=R scores it on real Sen1Floods11 chips in R too.
-READY := runs/ready_student
-ready_student: $(INSTALLED)
-	$(VENV)/bin/python -m flood_distill.reproduce --gin_file=ready_student.gin --work_dir=$(READY)
-	$(if $(CHIPS),$(VENV)/bin/python -m flood_distill.evaluate --model=$(READY)/models/student_distill_seed0 \
-		--data_dir=$(CHIPS) --dataset=sen1floods11/hand --split=test --output_dir=$(READY)/real)
-	rm -rf $(READY)/package
-	$(VENV)/bin/python -m flood_distill.export --model_dir=$(READY)/models/student_distill_seed0 \
-		--export_dir=$(READY)/package --metrics=$(READY)/evaluation/student_distill_seed0/test/metrics.json \
-		$(if $(CHIPS),--metrics=$(READY)/real/metrics.json)
+# The student that `predict` takes where no model is named: the demo's. CHIPS=R scores it on real Sen1Floods11 chips in R.
+STUDENT := student_distill_seed0
+ready_student: demo
+	$(if $(CHIPS),$(VENV)/bin/python -m flood_distill.evaluate --model=runs/demo/models/$(STUDENT) \
+		--data_dir=$(CHIPS) --dataset=sen1floods11/hand --split=test --output_dir=runs/ready_student/real)
+	rm -rf runs/ready_student/package
+	$(VENV)/bin/python -m flood_distill.export --model_dir=runs/demo/models/$(STUDENT) \
+		--export_dir=runs/ready_student/package --metrics=runs/demo/evaluation/$(STUDENT)/test/metrics.json \
+		$(if $(CHIPS),--metrics=runs/ready_student/real/metrics.json)
 	rm -rf flood_distill/ready_student_model
-	cp -r $(READY)/package/1 flood_distill/ready_student_model
+	cp -r runs/ready_student/package/1 flood_distill/ready_student_model
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check --fix .

@@ -22,3 +22,11 @@ def test_an_installation_without_it_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(ready_student, "FOLDER", tmp_path)
     with pytest.raises(UserError, match="--model is missing"):
         ready_student.folder()
+
+
+def test_the_one_in_the_package_is_small_and_says_that_it_saw_no_real_data():
+    size = sum(path.stat().st_size for path in ready_student.FOLDER.rglob("*"))
+    assert 0 < size <= 15e6
+    said = ready_student.figures()
+    assert "trained on synthetic data" in said
+    assert "real data, 4 chips" in said
