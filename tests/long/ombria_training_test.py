@@ -37,11 +37,12 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ombria")
     for number, name in ((1, "train"), (2, "train"), (10, "train"), (3, "test")):
         testing.write_ombria_tuple(folder / "tiles", name, number)
-    conversion.convert(contract.OMBRIA_BEFORE_AFTER, folder / "tiles", folder / "records")
+    for dataset in (contract.OMBRIA_AFTER, contract.OMBRIA_BEFORE_AFTER):
+        conversion.convert(dataset, folder / "tiles", folder / "records")
     return folder / "records"
 
 
-@pytest.mark.parametrize(("dataset", "channels"), [(contract.OMBRIA_BEFORE_AFTER, 2)])
+@pytest.mark.parametrize(("dataset", "channels"), [(contract.OMBRIA_AFTER, 1), (contract.OMBRIA_BEFORE_AFTER, 2)])
 def test_all_three_train_and_are_evaluated(data_dir, tmp_path, dataset, channels):
     bindings = [f"--gin_param={binding}" for binding in (*TINY, f"OMBRIA='{dataset}'")]
 
