@@ -8,22 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_training
 
 from data_prep import conversion, testing
 from flood_distill import contract
 
 PROJECT = Path(__file__).resolve().parents[2]
-TINY = (
-    "network.width_multiplier=0.05",
-    "network.num_middle_units=1",
-    "network.batch_norm_momentum=0.5",
-    "train.num_steps=4",
-    "train.batch_size=2",
-    "train.crop_size_px=65",
-    "train.validate_every=2",
-    "train.checkpoint_every=2",
-    "train.report_every=2",
-)
 
 
 def run(module, *arguments):
@@ -44,7 +34,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.mark.parametrize(("dataset", "channels"), [(contract.OMBRIA_AFTER, 1), (contract.OMBRIA_BEFORE_AFTER, 2)])
 def test_all_three_train_and_are_evaluated(data_dir, tmp_path, dataset, channels):
-    bindings = [f"--gin_param={binding}" for binding in (*TINY, f"OMBRIA='{dataset}'")]
+    bindings = [f"--gin_param={binding}" for binding in (*tiny_training.BINDINGS, f"OMBRIA='{dataset}'")]
 
     def train(name, *more):
         arguments = (f"--gin_file=ombria_{name}.gin", *bindings, f"--data_dir={data_dir}")

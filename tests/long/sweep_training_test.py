@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_training
 
 from data_prep import conversion, testing
 from flood_distill import contract, exit_codes, model_info
@@ -16,15 +17,7 @@ from flood_distill import contract, exit_codes, model_info
 PROJECT = Path(__file__).resolve().parents[2]
 RATE = "poly_schedule.base_learning_rate"
 TINY = (
-    "network.width_multiplier=0.05",
-    "network.num_middle_units=1",
-    "network.batch_norm_momentum=0.5",
-    "train.num_steps=4",
-    "train.batch_size=2",
-    "train.crop_size_px=65",
-    "train.validate_every=2",
-    "train.checkpoint_every=2",
-    "train.report_every=2",
+    *tiny_training.BINDINGS,
     f"sweep.grid={{'{RATE}': (0.1, 1e30)}}",
 )
 
