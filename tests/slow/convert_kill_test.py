@@ -22,7 +22,10 @@ OLD = 1000.0  # time of change, in seconds since 1970, that marks the dataset to
 
 
 def _inside(config_dir, pattern):
-    return any(config_dir.glob(f"incomplete.*/{pattern}"))
+    try:
+        return any(config_dir.glob(f"incomplete.*/{pattern}"))
+    except FileNotFoundError:  # renamed between being listed and being opened
+        return False
 
 
 def _workers_read(config_dir, process):
