@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from flood_distill import contract, export_model, model_info, onnx_format, openvino_engine, predictor, probability
-from flood_distill.models import deeplab, folding
+from flood_distill.models import deeplab, folding, operations
 from flood_distill.training import mixed_precision, network, objectives, trainer
 
 MATRIX_PRODUCT = "matrix product"
@@ -21,7 +21,6 @@ TRAINING = "training"
 TRAINING_PASSES = 3  # forward, gradient of the images, gradient of the kernels: as many products each
 _FIRST_VERSION = "first version"  # Keras's own batch normalisation, nothing folded
 _COPIED_BYTES = 2**30
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 Run = Callable[[], object]
 
@@ -95,12 +94,7 @@ class Case:
 
 def multiply_adds(settings: Settings) -> dict[str, int]:
     """Returns the multiply-adds of one image in each convolution of the network, by layer name."""
-    sized = network.build({**settings.network(), "input_size": settings.size_px})
-    return {
-        layer.name: int(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape))
-        for layer in sized.layers
-        if isinstance(layer, _CONVOLUTIONS)
-    }
+    return operations.multiply_adds(network.build({**settings.network(), "input_size": settings.size_px}))
 
 
 def _matrix_product(settings: Settings, scratch: Path, precision: str) -> Run:

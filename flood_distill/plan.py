@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gin
-import keras
 import numpy as np
 
 from flood_distill import cli, contract, input_pipeline, stages
+from flood_distill.models import operations
 from flood_distill.settings import Training
 from flood_distill.stages import Stage
 from flood_distill.training import experiment, network
@@ -21,7 +21,6 @@ _PASSES = 3  # a training step: forward, and backward to activations and to weig
 _WEIGHT_BYTES = 4  # float32
 _COPIES = 7  # three checkpoints of weights and momenta, and the best weights
 _PAPER_GRID = 4 * 4  # appendix B: learning rates x weight decays
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +117,4 @@ def _network_cost(imagery: contract.Imagery, inputs: str, crop_size_px: int) -> 
 def _counted(arguments: str, size_px: int) -> tuple[int, int]:
     """Returns the operations of a forward pass of one image (convolutions only) and the number of weights."""
     model = network.build({**json.loads(arguments), "input_size": size_px})
-    multiply_adds = sum(
-        int(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape))
-        for layer in model.layers
-        if isinstance(layer, _CONVOLUTIONS)
-    )
-    return 2 * multiply_adds, model.count_params()
+    return 2 * sum(operations.multiply_adds(model).values()), model.count_params()

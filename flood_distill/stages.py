@@ -67,7 +67,7 @@ def run_stages(stages: Sequence[Stage], work_dir: Path, num_parallel: int) -> di
     _make_folders(work_dir)
     lanes = _Lanes(work_dir, num_parallel)
     seconds = _done(stages, work_dir)
-    with tqdm(total=len(stages), initial=len(seconds), unit="stage", desc="reproduce") as bar:
+    with tqdm(total=len(stages), initial=len(seconds), unit="stage") as bar:
         try:
             while len(seconds) < len(stages):
                 lanes.start_ready([stage for stage in stages if stage.name not in seconds], seconds)
