@@ -85,13 +85,25 @@ def _table(forms: dict[str, predictor.Predictor], dataset: records.Records, spli
         results, _, _ = evaluation.score_chips(kept, dataset, split, _BATCH_SIZE)
         probabilities = np.stack(kept.probabilities)
         expected = probabilities if expected is None else expected
-        rows[form] = _differences(expected, probabilities, one.threshold)
+        rows[form] = differences(expected, probabilities, one.threshold)
         rows[form]["pooled IoU, %"] = 100 * statistics.scores(results)["iou_pooled"]
     return rows
 
 
-def _differences(expected: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
-    """Compares probabilities, float32 [chips, height, width] with NaN for no data, which must be the same pixels."""
+def differences(expected: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
+    """Compares the probabilities of two forms of a network.
+
+    Args:
+        expected: float32 [chips, height, width], NaN for no data.
+        probabilities: the same, of the other form.
+        threshold: water where the probability is at least this.
+
+    Returns:
+        By column of the table.
+
+    Raises:
+        ValueError: if they differ in which pixels have data.
+    """
     if not np.array_equal(np.isnan(expected), np.isnan(probabilities)):
         raise ValueError("a form of the network has data where another has none")
     valid = ~np.isnan(expected)
