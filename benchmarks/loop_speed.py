@@ -3,7 +3,7 @@
 Times, in turn, `--repeats` times: the bare traced step (forward, gradient, optimizer; no strategy, no checks) on one
 batch in memory; the loop (distribution, guards, reports, progress bar) on the same batch; the loop on the input
 pipeline. Then the loop in one process on one core and in two processes on a core each, at the same global batch, where
-there are two cores. Sizes are the demo's. Prints two tables and one line of JSON: images per second, and per second of
+there are two cores, and beside it in two processes that train apart: no more can be had of the machine. Sizes are the demo's. Prints two tables and one line of JSON: images per second, and per second of
 processor time of the whole process, which other load on the machine hardly changes.
 """
 
@@ -84,19 +84,23 @@ def _compare() -> dict[str, dict[str, float]]:
                 _PIPELINE: _loop(strategy, functools.partial(_from_pipeline, source)),
             }
         )
-    print(f"{'':24} {'images/s':>10} {'per CPU second':>15} {'of the bare step':>17}")
+    print(f"{'':24} {'images/s':>10} {'of the bare step':>17} {'per CPU second':>15} {'of the bare step':>17}")
     for name, speed in speeds.items():
-        share = speed.per_cpu_second / speeds[_BARE].per_cpu_second
-        print(f"{name:24} {speed.per_second:10.2f} {speed.per_cpu_second:15.2f} {share:17.1%}")
+        share = speed.per_second / speeds[_BARE].per_second
+        cpu_share = speed.per_cpu_second / speeds[_BARE].per_cpu_second
+        print(f"{name:24} {speed.per_second:10.2f} {share:17.1%} {speed.per_cpu_second:15.2f} {cpu_share:17.1%}")
     wait = 1 - speeds[_PIPELINE].per_second / speeds[_LOOP].per_second
     print(f"input: {max(wait, 0.0):.1%} of the wall clock of a step")
     return {name: dataclasses.asdict(speed) for name, speed in speeds.items()}
 
 
 def _scale() -> dict[str, float]:
-    one, two = _processes("cpu", 1), _processes("multi_worker", 2)
+    (one,), two, apart = _processes("cpu", 1), _processes("multi_worker", 2)[0], sum(_processes("cpu", 2))
     print(f"one process, one core: {one:.2f} images/s; two processes, two cores: {two:.2f}; {two / one:.2f} times")
-    return {"one_process": one, "two_processes": two}
+    print(
+        f"two processes that train apart: {apart:.2f} images/s together, {apart / one:.2f} times: the machine's limit"
+    )
+    return {"one_process": one, "two_processes": two, "two_apart": apart}
 
 
 def _measure(cases: dict[str, Callable[[int], None]]) -> dict[str, Speed]:
@@ -206,20 +210,20 @@ def _from_pipeline(source, part: input_pipeline.Part) -> tf.data.Dataset:
     )
 
 
-def _processes(strategy: str, count: int) -> float:
-    """Returns images per second of `count` processes on a core each."""
+def _processes(strategy: str, count: int) -> list[float]:
+    """Returns images per second of `count` processes on a core each: workers see those of the global batch."""
     workers = [f"127.0.0.1:{port}" for port in _free_ports(count)]
     cores = sorted(os.sched_getaffinity(0))
     processes = [_start(strategy, workers, index, cores[index]) for index in range(count)]
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise RuntimeError("a process of the scaling failed; see above")
-    return json.loads(outputs[0].splitlines()[-1])["per_second"]
+    return [json.loads(output.splitlines()[-1])["per_second"] for output in outputs]
 
 
 def _start(strategy: str, workers: list[str], index: int, core: int) -> subprocess.Popen:
     environment = dict(os.environ)
-    if len(workers) > 1:
+    if strategy == "multi_worker":
         task = {"type": "worker", "index": index}
         environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
     return subprocess.Popen(
