@@ -2,9 +2,10 @@
 
 Times, in turn, `--repeats` times: the bare traced step (forward, gradient, optimizer; no strategy, no checks) on one
 batch in memory; the loop (distribution, guards, reports, progress bar) on the same batch; the loop on the input
-pipeline. Then the loop in one process on one core and in two processes on a core each, at the same global batch, where
-there are two cores, and beside it in two processes that train apart: no more can be had of the machine. Sizes are the demo's. Prints two tables and one line of JSON: images per second, and per second of
-processor time of the whole process, which other load on the machine hardly changes.
+pipeline. Then, where there are two cores, the loop in one process on one core, in two processes on a core each at the
+same global batch, and in two that train apart: no more can be had of the machine. Sizes are the demo's. Prints two
+tables and one line of JSON: images per second, and per second of processor time of the whole process, which other load
+on the machine hardly changes.
 """
 
 import contextlib

@@ -24,10 +24,11 @@ def _pair(channels: int, **settings) -> list[keras.layers.BatchNormalization]:
 
 @pytest.mark.parametrize("shape", [(4, 7, 6, 5), (2, 1, 1, 8), (1, 33, 20, 3)])
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-5])
-def test_training_outputs_gradients_and_statistics_equal_those_of_keras(shape, epsilon):
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_training_outputs_gradients_and_statistics_equal_those_of_keras(shape, epsilon, synchronized):
     inputs, upstream = _values(*shape), _values(*shape, seed=3)
     results = []
-    for layer in _pair(shape[-1], epsilon=epsilon):
+    for layer in _pair(shape[-1], epsilon=epsilon, synchronized=synchronized):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             outputs = layer(inputs, training=True)
@@ -64,8 +65,9 @@ def test_inference_and_frozen_layers_use_the_moving_statistics():
     np.testing.assert_array_equal(fused.moving_mean, [1.0, 2.0, 3.0])
 
 
-def test_half_precision_inputs_keep_float32_statistics():
-    layer = FusedBatchNormalization(dtype="mixed_bfloat16", momentum=0.0)
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_half_precision_inputs_keep_float32_statistics(synchronized):
+    layer = FusedBatchNormalization(dtype="mixed_bfloat16", momentum=0.0, synchronized=synchronized)
     inputs = tf.cast(_values(8, 9, 9, 4), tf.bfloat16)
     outputs = layer(inputs, training=True)
     assert outputs.dtype == tf.bfloat16
