@@ -172,9 +172,15 @@ def _info(settings: Settings) -> model_info.ModelInfo:
     )
 
 
-def _training(settings: Settings, scratch: Path, model: Callable[[Settings], keras.Model], precision: str) -> Run:
+def _training(
+    settings: Settings,
+    scratch: Path,
+    model: Callable[[Settings], keras.Model],
+    precision: str,
+    recompute: bool = False,
+) -> Run:
     del scratch
-    return _steps(settings, model(settings), objectives.supervised_objective, precision)
+    return _steps(settings, model(settings), objectives.supervised_objective, precision, recompute)
 
 
 def _distillation(settings: Settings, scratch: Path, precision: str) -> Run:
@@ -188,11 +194,14 @@ def _network(precision: str) -> Callable[[Settings], keras.Model]:
     return lambda settings: network.build(settings.network(), precision=precision)
 
 
-def _steps(settings: Settings, model: keras.Model, objective: objectives.Objective, precision: str) -> Run:
+def _steps(
+    settings: Settings, model: keras.Model, objective: objectives.Objective, precision: str, recompute: bool = False
+) -> Run:
     """Returns one step of momentum descent with weight decay, on the same batch each time."""
     optimizer = mixed_precision.loss_scaling(keras.optimizers.SGD(0.001, momentum=0.9), precision)
     decay = functools.partial(objectives.l2_weight_decay, rate=1e-4)
-    one = trainer.Trainer(tf.distribute.get_strategy(), model, optimizer, objective, decay, seed=0)
+    strategy = tf.distribute.get_strategy()
+    one = trainer.Trainer(strategy, model, optimizer, objective, decay, seed=0, recompute=recompute)
     images = _images(settings, 6)
     batch = {
         contract.IMAGE: images[..., :2],
@@ -221,6 +230,8 @@ def _trainings() -> dict[str, Case]:
         product = mixed_precision.TEACHER_PRECISION[precision]
         make = functools.partial(_training, model=_network(precision), precision=precision)
         cases[f"training {precision}"] = Case(TRAINING, product, make)
+        again = functools.partial(make, recompute=True)
+        cases[f"training {precision}, recomputed"] = Case(TRAINING, product, again)
     for precision in (contract.FLOAT32, contract.MIXED_BFLOAT16):
         make = functools.partial(_distillation, precision=precision)
         cases[f"distillation {precision}"] = Case(TRAINING, mixed_precision.TEACHER_PRECISION[precision], make)

@@ -97,6 +97,7 @@ def train(
     precision: str = contract.FLOAT32,
     jit_compile: bool = False,
     accumulation_steps: int = 1,
+    recompute: bool = False,
     max_gradient_norm: float = 0.0,
     deterministic: bool = False,
 ) -> Outcome:
@@ -141,6 +142,7 @@ def train(
         jit_compile: compile the step with XLA (GPU and TPU; far slower on CPU).
         accumulation_steps: micro-batches that a replica's part of a batch is split into, for cards that do not hold
             it at once. Loss and gradient are those of the whole batch; batch norms see one micro-batch at a time.
+        recompute: keep less of the forward pass and compute it again for the gradients: less memory, more time.
         max_gradient_norm: longer gradients (Euclidean norm over all weights) are scaled to it; 0 never does.
         deterministic: only operations that give the same bits every time; slower, above all on GPUs. On a CPU
             ``--threads=1`` is needed too.
@@ -185,6 +187,7 @@ def train(
     steps = {
         "jit_compile": jit_compile,
         "accumulation_steps": accumulation_steps,
+        "recompute": recompute,
         "max_gradient_norm": max_gradient_norm,
     }
     objective, teacher = _objective(distribution, task, teacher_model_dir, info)

@@ -1,5 +1,6 @@
 """The inner loop, written once for every strategy."""
 
+import functools
 from collections.abc import Callable, Iterator
 
 import keras
@@ -10,6 +11,7 @@ from flood_distill.metrics import confusion
 from flood_distill.models import deeplab
 from flood_distill.training import mixed_precision
 from flood_distill.training.objectives import Objective
+from flood_distill.training.recompute import recomputing
 
 LOSS = "loss"  # data term of the global batch, averaged over the weight of its pixels
 L2 = "l2"
@@ -40,6 +42,7 @@ class Trainer:
         jit_compile: compile the step with XLA: gains on GPU and TPU, 8 times slower on CPU.
         accumulation_steps: number of micro-batches of a batch.
         max_gradient_norm: gradients of a longer Euclidean norm, over all weights, are scaled to it; 0 never does.
+        recompute: keep less of the forward pass and compute it again for the gradients: memory for time.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Trainer:
         jit_compile: bool = False,
         accumulation_steps: int = 1,
         max_gradient_norm: float = 0.0,
+        recompute: bool = False,
     ):
         self.strategy = strategy
         self.model = model
@@ -63,6 +67,7 @@ class Trainer:
         self._accumulation_steps = accumulation_steps
         self._max_gradient_norm = max_gradient_norm
         self._dropouts = deeplab.dropout_layers(model)
+        self._forward = recomputing(model) if recompute else functools.partial(model, training=True)
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             # Keras 3's own counter is no tf.Variable.
@@ -172,7 +177,7 @@ class Trainer:
         """
         self._seed_dropout(part)
         with tf.GradientTape() as tape:
-            logits = self.model(batch[contract.IMAGE], training=True)
+            logits = self._forward(batch[contract.IMAGE])
             weighted_sums, weights = self._objective(logits, batch)
             num_pixels = tf.cast(tf.reduce_prod(tf.shape(logits)[:-1]), tf.float32)
             weighted_sum = tf.reduce_sum(weighted_sums) / num_pixels
