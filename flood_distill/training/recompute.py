@@ -29,10 +29,9 @@ def recomputing(model: keras.Model) -> _Forward:
     Raises:
         ValueError: if it has other batch norms, which would move their averages twice.
     """
-    others = [op.name for op in model.operations if isinstance(op, keras.layers.BatchNormalization)]
-    others = [name for name in others if not isinstance(model.get_layer(name), FusedBatchNormalization)]
-    if others:
-        raise ValueError(f"{others[0]}: only batch norms of FusedBatchNormalization can be computed again")
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and not isinstance(layer, FusedBatchNormalization):
+            raise ValueError(f"{layer.name}: only batch norms of FusedBatchNormalization can be computed again")
     operations = [op for op in model.operations if not isinstance(op, keras.layers.InputLayer)]
     blocks = [_Block(model, operations, list(block)) for _, block in itertools.groupby(operations, key=_block_name)]
 
