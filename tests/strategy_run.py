@@ -56,6 +56,23 @@ def make_trainer(strategy: tf.distribute.Strategy, model=network, learning_rate=
     return trainer.Trainer(strategy, made, optimizer, **settings)
 
 
+def steps_on(
+    batch: dict, strategy_name: str, num_steps: int = 1, **settings
+) -> tuple[trainer.Trainer, np.ndarray, dict]:
+    """Takes steps on the same batch each time; at a learning rate of 1 the first moves by minus the gradient.
+
+    Returns:
+        The trainer after the steps, its trainable weights before them, and what `Trainer.train_steps` returned: the
+        metrics as floats, and with them ``bad_step``.
+    """
+    one = make_trainer(strategies.make_strategy(strategy_name), **{"learning_rate": 1.0} | settings)
+    start = flat(one.model.trainable_variables)
+    batches = tf.data.Dataset.from_tensors(batch).repeat()
+    iterator = iter(one.strategy.experimental_distribute_dataset(batches))
+    metrics, bad_step = one.train_steps(iterator, tf.constant(num_steps, tf.int64))
+    return one, start, {name: float(value) for name, value in metrics.items()} | {"bad_step": int(bad_step)}
+
+
 def training_batches(strategy: tf.distribute.Strategy, **settings):
     """Batches of 13 examples in turn, cropped and flipped."""
     source = records(13)

@@ -31,15 +31,9 @@ def _batch(num_images=8):
 
 def _steps(strategy_name, num_steps, batch, **settings):
     """Returns weights before and after, and what the steps reported."""
-    one = strategy_run.make_trainer(
-        strategies.make_strategy(strategy_name), **{"model": _plain_network, "learning_rate": 1.0} | settings
-    )
-    start = strategy_run.flat(one.model.trainable_variables)
-    batches = tf.data.Dataset.from_tensors(batch).repeat()
-    iterator = iter(one.strategy.experimental_distribute_dataset(batches))
-    metrics, bad_step = one.train_steps(iterator, tf.constant(num_steps, tf.int64))
-    metrics = {name: float(value) for name, value in metrics.items()}
-    return start, strategy_run.flat(one.model.trainable_variables), metrics, int(bad_step)
+    settings = {"model": _plain_network} | settings
+    one, start, metrics = strategy_run.steps_on(batch, strategy_name, num_steps, **settings)
+    return start, strategy_run.flat(one.model.trainable_variables), metrics, metrics["bad_step"]
 
 
 @pytest.mark.parametrize(("strategy", "parts"), [("cpu", 4), ("mirrored", 2)])
