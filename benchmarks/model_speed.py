@@ -25,7 +25,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from flood_distill import allocator, cli  # noqa: F401  cli sets TensorFlow up as the commands do
+from flood_distill import cli  # noqa: F401  cli sets TensorFlow up as the commands do
 
 _SIZE_PX = flags.DEFINE_integer("size_px", 320, "Side of the images.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Images at once.")
@@ -95,7 +95,6 @@ def settings_of_flags():
 
 def timed(name: str) -> dict[str, list[float]]:
     """Runs one case in this process; returns seconds and seconds of processor time of every run."""
-    allocator.keep_freed_memory()  # as training and evaluation do
     from benchmarks import model_cases
 
     with tempfile.TemporaryDirectory() as scratch:

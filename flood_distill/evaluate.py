@@ -9,7 +9,7 @@ predictions.npz (water masks) and panels.png.
 
 from absl import flags
 
-from flood_distill import allocator, cli, contract
+from flood_distill import cli, contract
 
 cli.define_gin_flags()
 flags.adopt_module_key_flags(cli)  # so that --help shows them
@@ -31,7 +31,6 @@ FLAGS = flags.FLAGS
 
 def main(_: list[str]) -> None:
     """Loads model and records, scores, prints the table."""
-    allocator.keep_freed_memory()
     # Here, not above: TensorFlow takes seconds to import, and configurables come before their bindings.
     from flood_distill import evaluation, predictor, records
 

@@ -8,7 +8,7 @@ The same command goes on where an interrupted one stopped: docs/training.md.
 
 from absl import flags
 
-from flood_distill import allocator, cli, contract, exit_codes
+from flood_distill import cli, contract, exit_codes
 
 cli.define_gin_flags()
 flags.adopt_module_key_flags(cli)
@@ -29,7 +29,6 @@ FLAGS = flags.FLAGS
 
 def main(_: list[str]) -> int:
     """Parses the configuration and runs the training."""
-    allocator.keep_freed_memory()
     # Here, not above: TensorFlow takes seconds to import, and configurables come before their bindings.
     import tensorflow as tf
 
