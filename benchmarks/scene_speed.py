@@ -114,7 +114,7 @@ def measure_speed(folder: Path, model: str, size_px: int, rounds: int) -> dict:
         pixels = np.pad(np.moveaxis(dataset.read(), 0, -1), ((0, window_px), (0, window_px), (0, 0)))
     tiles = [
         pixels[row : row + window_px, col : col + window_px]
-        for row, col in windows.origins(size_px, size_px, window_px, overlap_px)
+        for row, col in windows.origins(size_px, size_px, window_px, overlap_px, 32)
     ]
     network(np.stack(tiles[:batch_size]))
 

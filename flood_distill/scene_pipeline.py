@@ -18,6 +18,7 @@ from flood_distill.scene_reader import SceneReader
 # (first row, water probability, VV in dB): float32 [rows, grid width] each, NaN = no data.
 Strip = tuple[int, np.ndarray, np.ndarray]
 _PREDICTED_AHEAD = 4  # windows
+LATTICE_PX = 32  # windows begin at multiples of it: a multiple of every output stride, and of the warp's knots
 _BLOCK_ROWS, _BLOCK_COLS = 256, 2048  # of the second pass; multiples of the warp's knots, 32 pixels
 _BLOCKS_TIF = "_model_grid.tif"
 
@@ -35,7 +36,9 @@ def probability_strips(
 ) -> Iterator[Iterator[Strip]]:
     """Gives the strips of a scene from top to bottom, under a progress bar of windows.
 
-    One thread reads and warps, one computes; windows without radar reach no network.
+    One thread reads and warps, one computes; windows without radar reach no network. Where several windows are needed,
+    they begin at multiples of 32 pixels of the crs's own lattice, wherever the scene begins, so that a network sees a
+    place in the same phase of its strides in every scene. Windows whose step is shorter than that do not.
 
     Args:
         predictor: a student.
@@ -46,15 +49,35 @@ def probability_strips(
         batch_size: windows that go through the network at once.
         average_flips: whether a window's probability is the mean over it and its mirror images.
     """
-    sizes = (*grid.shape, window_px, overlap_px)
+    covered, multiple_px = window_grid(grid, window_px, overlap_px)
+    sizes = (*covered.shape, window_px, overlap_px, multiple_px)
+    top, left = covered.height - grid.height, covered.width - grid.width
     bar = tqdm(total=windows.num_windows(*sizes), desc=Path(reader.name).stem, unit="window")
-    images = (reader.read_grid(grid.window(*origin, window_px, window_px)) for origin in windows.origins(*sizes))
+    images = (reader.read_grid(covered.window(*origin, window_px, window_px)) for origin in windows.origins(*sizes))
     predict = _flip_average(predictor) if average_flips else predictor
     with bar, background.running(images, 2 * batch_size) as read:
         predictions = _predictions(predict, read, batch_size, bar)
         with background.running(predictions, _PREDICTED_AHEAD) as predicted:
             strips = windows.blended_strips(*sizes, 2, predicted)
-            yield ((row, strip[..., 0], strip[..., 1]) for row, strip in strips)
+            yield (_without_lead(row, strip, top, left) for row, strip in strips)
+
+
+def window_grid(grid: Grid, window_px: int, overlap_px: int) -> tuple[Grid, int]:
+    """Returns what windows cover, the grid and some pixels above and left of it, and the multiple they begin at."""
+    multiple_px = LATTICE_PX if window_px - overlap_px >= LATTICE_PX else 1
+    corner = round(grid.transform[5] / grid.transform[4]), round(grid.transform[2] / grid.transform[0])
+    top, left = (
+        # One window holds an axis as it is.
+        first % multiple_px if length_px > window_px else 0
+        for first, length_px in zip(corner, grid.shape, strict=True)
+    )
+    return grid.window(-top, -left, grid.height + top, grid.width + left), multiple_px
+
+
+def _without_lead(row: int, strip: np.ndarray, top: int, left: int) -> Strip:
+    """The first strip is longer than the lead: it has `LATTICE_PX` rows at least, or all."""
+    kept = strip[max(top - row, 0) :, left:]
+    return max(row - top, 0), kept[..., 0], kept[..., 1]
 
 
 @contextlib.contextmanager

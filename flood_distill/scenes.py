@@ -157,6 +157,7 @@ def predict_or_tell(
     if not overwrite and is_done(folder, scene.stem):
         there = folder / f"{scene.stem}{PROVENANCE}"
         tqdm.write(f"{scene.name}: already done ({there} is there); --overwrite makes it again")
+        _remove_left_over(folder, scene.stem)
         return None
     try:
         predict_scene(predictor, scene, folder, options, numbers)
@@ -243,7 +244,7 @@ def _check(predictor: Predictor, options: Options, numbers: Numbers) -> None:
 @contextlib.contextmanager
 def _work_folder(output_dir: Path, stem: str) -> Iterator[Path]:
     """Gives an empty folder beside the outputs to make them in, which no other process has; removes it at the end."""
-    folder = output_dir / f".{stem}.partial"
+    folder = _partial(output_dir, stem)
     folder.mkdir(parents=True, exist_ok=True)
     with files.only_one(folder, f"{folder} is in use: another process makes the same scene's maps"):
         try:
@@ -252,6 +253,17 @@ def _work_folder(output_dir: Path, stem: str) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_over(output_dir: Path, stem: str) -> None:
+    """Removes the folder of a run that was killed after its last file got its name, if nobody else works there."""
+    if _partial(output_dir, stem).exists():
+        with contextlib.suppress(UserError), _work_folder(output_dir, stem):
+            pass
+
+
+def _partial(output_dir: Path, stem: str) -> Path:
+    return output_dir / f".{stem}.partial"
 
 
 def _grids(reader: SceneReader, options: Options) -> tuple[Grid, Grid]:

@@ -160,8 +160,16 @@ def test_windows_without_radar_do_not_reach_the_network(tmp_path):
         dataset.write(values)
     predictor = DarkIsWater()
     scenes.predict_scenes(predictor, [str(path)], tmp_path, window_px=40, overlap_px=0, batch_size=2)
-    # 150 x 210 pixels are 4 x 6 windows; columns from 80 on begin with the third of starts 0, 34, 68, 102, ...
-    assert predictor.num_windows == 4 * 3
+    # Windows begin at rows 0, 32, 64, 96, 128; of the columns 0, 32, 64, 96, ... the first three see radar.
+    assert predictor.num_windows == 5 * 3
+
+
+def test_what_a_kill_after_the_last_name_leaves_is_removed_with_the_next_call(tmp_path):
+    write_scene(tmp_path / "event.tif")
+    assert predict(tmp_path / "event.tif", tmp_path / "out") == []
+    (tmp_path / "out/.event.partial").mkdir()
+    assert predict(tmp_path / "event.tif", tmp_path / "out") == []
+    assert not (tmp_path / "out/.event.partial").exists()
 
 
 def test_other_nodata_value_and_band_order(tmp_path):

@@ -6,10 +6,10 @@ import rasterio
 import scenes_test
 import scipy.ndimage
 
-from flood_distill import scenes
+from flood_distill import scene_pipeline, scenes
 from flood_distill.geo import windows
 
-SIZE, WINDOW, OVERLAP = 300, 97, 48
+SIZE, WINDOW, OVERLAP = 300, 128, 64
 ALLOWED = 0.005  # of the pixels near the former edges
 
 
@@ -17,8 +17,17 @@ class Context(scenes_test.DarkIsWater):
     """Looks 12 pixels around each pixel; what lies outside of the window is land to it, as to a padded network."""
 
     def __call__(self, s1, s2=None):
-        mean_db = scipy.ndimage.uniform_filter(s1[..., 1], (0, 25, 25), mode="constant", cval=scenes_test.DRY_DB)
-        return (1 / (1 + np.exp(mean_db + 18))).astype(np.float32)
+        seen_db = np.where(np.isfinite(s1[..., 1]), s1[..., 1], scenes_test.DRY_DB)
+        mean_db = scipy.ndimage.uniform_filter(seen_db, (0, 25, 25), mode="constant", cval=scenes_test.DRY_DB)
+        return np.where(np.isfinite(s1[..., 1]), 1 / (1 + np.exp(mean_db + 18)), np.nan).astype(np.float32)
+
+
+class Phase(scenes_test.DarkIsWater):
+    """Looks at nothing but where in its window a pixel lies, modulo 16: the worst of a network of stride 16."""
+
+    def __call__(self, s1, s2=None):
+        rows, cols = np.mgrid[: s1.shape[1], : s1.shape[2]]
+        return np.broadcast_to((rows + 2 * cols) % 16 < 8, s1.shape[:3]).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +43,7 @@ def scene(tmp_path_factory):
     return path
 
 
-def predicted(path, rows, cols, folder, overlap_px=OVERLAP):
+def predicted(path, rows, cols, folder, overlap_px=OVERLAP, network=Context):
     """The mask of a part of the scene that is a file of its own."""
     with rasterio.open(path) as dataset:
         window = rasterio.windows.Window.from_slices(rows, cols, height=SIZE, width=SIZE)
@@ -45,13 +54,13 @@ def predicted(path, rows, cols, folder, overlap_px=OVERLAP):
     with rasterio.open(folder / "part.tif", "w", **profile) as dataset:
         dataset.write(part)
     sizes = {"window_px": WINDOW, "overlap_px": overlap_px}
-    assert scenes.predict_scenes(Context(), [str(folder / "part.tif")], folder, **sizes) == (1, [])
+    assert scenes.predict_scenes(network(), [str(folder / "part.tif")], folder, **sizes) == (1, [])
     return scenes_test.read(folder / "part_water.tif")
 
 
 def near_edges(overlap_px):
-    """Pixels within 16 of the middle of what two neighbouring windows of the whole scene share."""
-    starts = sorted({row for row, _ in windows.origins(SIZE, SIZE, WINDOW, overlap_px)})
+    """Pixels within 16 of the middle of what two neighbouring windows share; the whole scene begins on the lattice."""
+    starts = sorted({row for row, _ in windows.origins(SIZE, SIZE, WINDOW, overlap_px, scene_pipeline.LATTICE_PX)})
     middles = [(first + WINDOW + second) / 2 for first, second in zip(starts[:-1], starts[1:], strict=True)]
     near = np.min(np.abs(np.arange(SIZE)[:, np.newaxis] - middles), axis=1) <= 16
     return near[:, np.newaxis] | near
@@ -68,13 +77,20 @@ def shifted_share(scene, folder, shift, overlap_px):
     return differs[inner].mean()
 
 
-@pytest.mark.parametrize("shift", [1, 17, 40])
+@pytest.mark.parametrize("shift", [1, 17, 40, 72])
 def test_a_shifted_scene_has_the_same_map_at_the_former_edges(scene, tmp_path, shift):
     assert shifted_share(scene, tmp_path, shift, OVERLAP) <= ALLOWED
 
 
 def test_the_test_above_sees_the_seams_of_windows_that_do_not_overlap(scene, tmp_path):
-    assert shifted_share(scene, tmp_path, 17, 0) > 4 * ALLOWED
+    assert shifted_share(scene, tmp_path, 72, 0) > 4 * ALLOWED
+
+
+def test_a_network_sees_a_place_in_the_same_phase_of_its_strides_in_every_scene(scene, tmp_path):
+    whole = predicted(scene, slice(0, SIZE), slice(0, SIZE), tmp_path / "whole", network=Phase)
+    part = predicted(scene, slice(45, SIZE), slice(7, SIZE), tmp_path / "part", network=Phase)
+    assert 0.4 < (whole == 1).mean() < 0.6
+    np.testing.assert_array_equal(part, whole[45:, 7:])
 
 
 def test_a_scene_cut_in_two_and_merged_is_the_whole_away_from_the_cut(scene, tmp_path):

@@ -52,7 +52,7 @@ def test_windows_that_agree_give_the_scene_back(height, width):
     origins = list(windows.origins(height, width, 8, 3))
     assert len(origins) == windows.num_windows(height, width, 8, 3)
     predictions = (padded[row : row + 8, column : column + 8] for row, column in origins)
-    rows, strips = zip(*windows.blended_strips(height, width, 8, 3, 2, predictions), strict=True)
+    rows, strips = zip(*windows.blended_strips(height, width, 8, 3, 1, 2, predictions), strict=True)
     assert list(rows) == np.cumsum([0] + [len(strip) for strip in strips[:-1]]).tolist()
     np.testing.assert_allclose(np.concatenate(strips), scene, atol=1e-6)
     assert next(predictions, None) is None
@@ -60,12 +60,12 @@ def test_windows_that_agree_give_the_scene_back(height, width):
 
 def test_blend_runs_from_one_window_to_the_next():
     predictions = [np.full((8, 8, 1), value, np.float32) for value in (0.0, 1.0)]  # at columns 0 and 6
-    ((_, strip),) = windows.blended_strips(8, 14, 8, 2, 1, predictions)
+    ((_, strip),) = windows.blended_strips(8, 14, 8, 2, 1, 1, predictions)
     assert strip[0, :, 0].tolist() == [0, 0, 0, 0, 0, 0, 0.25, 0.75, 1, 1, 1, 1, 1, 1]
 
 
 def test_a_window_without_data_leaves_no_data():
-    ((_, strip),) = windows.blended_strips(8, 16, 8, 0, 1, [np.ones((8, 8, 1), np.float32), None])
+    ((_, strip),) = windows.blended_strips(8, 16, 8, 0, 1, 1, [np.ones((8, 8, 1), np.float32), None])
     np.testing.assert_array_equal(strip[:, :, 0], [[1] * 8 + [np.nan] * 8] * 8)
 
 

@@ -22,7 +22,7 @@ class Span:
     weights: np.ndarray
 
 
-def spans(length_px: int, window_px: int, overlap_px: int) -> tuple[Span, ...]:
+def spans(length_px: int, window_px: int, overlap_px: int, multiple_px: int = 1) -> tuple[Span, ...]:
     """Returns evenly spread windows that cover an axis; neighbours share at least `overlap_px` pixels.
 
     Neighbours are blended linearly over the middle of what they share, so that the rim of a window, where the network
@@ -32,16 +32,23 @@ def spans(length_px: int, window_px: int, overlap_px: int) -> tuple[Span, ...]:
         length_px: pixels to cover, at least 1.
         window_px: pixels of a window, at least 1. An axis shorter than that gets one window that reaches past its end.
         overlap_px: pixels in [0, window_px).
+        multiple_px: windows begin at multiples of this many pixels, in [1, window_px - overlap_px]; the last one may
+            reach past the end for it.
 
     Raises:
         ValueError: for sizes outside these ranges.
     """
-    if length_px < 1 or window_px < 1 or not 0 <= overlap_px < window_px:
+    if (
+        length_px < 1
+        or window_px < 1
+        or not 0 <= overlap_px < window_px
+        or not 1 <= multiple_px <= window_px - overlap_px
+    ):
         raise ValueError(
-            f"length_px={length_px}, window_px={window_px}, overlap_px={overlap_px}: sizes must be positive and the "
-            f"overlap smaller than the window"
+            f"length_px={length_px}, window_px={window_px}, overlap_px={overlap_px}, multiple_px={multiple_px}: sizes "
+            f"must be positive, the overlap smaller than the window and multiple_px at most the difference"
         )
-    starts = _starts(length_px, window_px, overlap_px)
+    starts = _starts(length_px, window_px, overlap_px, multiple_px)
     pixels = np.arange(window_px)
     result = []
     for index, start in enumerate(starts):
@@ -54,11 +61,11 @@ def spans(length_px: int, window_px: int, overlap_px: int) -> tuple[Span, ...]:
     return tuple(result)
 
 
-def _starts(length_px: int, window_px: int, overlap_px: int) -> list[int]:
+def _starts(length_px: int, window_px: int, overlap_px: int, multiple_px: int) -> list[int]:
     """Returns the first pixels of the fewest evenly spread windows."""
-    room = max(length_px - window_px, 0)
-    num_steps = -(-room // (window_px - overlap_px))
-    return [round(step * room / num_steps) for step in range(num_steps + 1)] if num_steps else [0]
+    room = -(-max(length_px - window_px, 0) // multiple_px)  # in multiples, as is the longest step
+    num_steps = -(-room // ((window_px - overlap_px) // multiple_px))
+    return [multiple_px * round(step * room / num_steps) for step in range(num_steps + 1)] if num_steps else [0]
 
 
 def _rise(pixels: np.ndarray, start: int, next_start: int, window_px: int, overlap_px: int) -> np.ndarray:
@@ -73,15 +80,19 @@ def _rise(pixels: np.ndarray, start: int, next_start: int, window_px: int, overl
     return np.clip((pixels - middle) / ramp_px + 0.5, 0, 1).astype(np.float32)
 
 
-def num_windows(height_px: int, width_px: int, window_px: int, overlap_px: int) -> int:
+def num_windows(height_px: int, width_px: int, window_px: int, overlap_px: int, multiple_px: int = 1) -> int:
     """Returns how many windows cover a scene."""
-    return len(_starts(height_px, window_px, overlap_px)) * len(_starts(width_px, window_px, overlap_px))
+    sizes = (window_px, overlap_px, multiple_px)
+    return len(_starts(height_px, *sizes)) * len(_starts(width_px, *sizes))
 
 
-def origins(height_px: int, width_px: int, window_px: int, overlap_px: int) -> Iterator[tuple[int, int]]:
+def origins(
+    height_px: int, width_px: int, window_px: int, overlap_px: int, multiple_px: int = 1
+) -> Iterator[tuple[int, int]]:
     """Yields the first row and column of each window, row by row from the top."""
-    columns = _starts(width_px, window_px, overlap_px)
-    for row in _starts(height_px, window_px, overlap_px):
+    sizes = (window_px, overlap_px, multiple_px)
+    columns = _starts(width_px, *sizes)
+    for row in _starts(height_px, *sizes):
         for column in columns:
             yield row, column
 
@@ -91,6 +102,7 @@ def blended_strips(
     width_px: int,
     window_px: int,
     overlap_px: int,
+    multiple_px: int,
     planes: int,
     predictions: Iterable[np.ndarray | None],
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -100,7 +112,7 @@ def blended_strips(
 
     Args:
         height_px, width_px: size of the scene.
-        window_px, overlap_px: as in `spans`, for both axes.
+        window_px, overlap_px, multiple_px: as in `spans`, for both axes.
         planes: values of a pixel.
         predictions: float32 [window_px, window_px, planes] of each window in the order of `origins`. NaN marks no data
             and must mark the same pixels in every window; None stands for a window without any data.
@@ -108,8 +120,8 @@ def blended_strips(
     Yields:
         (first row, float32 [rows, width_px, planes]): consecutive strips that cover every row once.
     """
-    row_spans = spans(height_px, window_px, overlap_px)
-    column_spans = spans(width_px, window_px, overlap_px)
+    row_spans = spans(height_px, window_px, overlap_px, multiple_px)
+    column_spans = spans(width_px, window_px, overlap_px, multiple_px)
     ends = [span.start for span in row_spans[1:]] + [height_px]
     remaining = iter(predictions)
     pending = np.zeros((window_px, width_px, planes), np.float32)
