@@ -11,17 +11,16 @@ import tensorflow as tf
 from flood_distill.training.fused_batch_norm import FusedBatchNormalization
 
 _Forward = Callable[[tf.Tensor], tf.Tensor]
-_UNIT = re.compile(r".*-unit_\d+(?=-)")  # a residual unit of Xception
+_UNIT = re.compile(r".*-unit_\d+")  # a residual unit of Xception
 
 
 def recomputing(model: keras.Model) -> _Forward:
     """Returns the training pass of a network that keeps only what passes between its blocks.
 
-    Blocks are the residual units of the encoder and elsewhere what lies between two ReLUs, so the decoder's enlarged
-    and concatenated features are not kept; the inside of a block is computed a second time for its gradients (Chen et
-    al. 2016, Training deep nets with sublinear memory cost). Outputs, gradients and moving statistics are those of
-    ``model(image, training=True)``: batch norms move their averages once, and dropout lies in a block of its own that
-    is not computed again.
+    Blocks are the residual units of the encoder and each separable convolution of the decoder; the inside of a block is
+    computed a second time for its gradients (Chen et al. 2016, Training deep nets with sublinear memory cost). Outputs,
+    gradients and moving statistics are those of ``model(image, training=True)``: batch norms move their averages once,
+    and dropout lies in a block of its own that is not computed again.
 
     Args:
         model: one image -> logits; a functional network, each layer used once, whose batch norms are of
@@ -34,7 +33,7 @@ def recomputing(model: keras.Model) -> _Forward:
         if isinstance(layer, keras.layers.BatchNormalization) and not isinstance(layer, FusedBatchNormalization):
             raise ValueError(f"{layer.name}: only batch norms of FusedBatchNormalization can be computed again")
     operations = [op for op in model.operations if not isinstance(op, keras.layers.InputLayer)]
-    blocks = [_Block(model, operations, block) for block in cut(operations)]
+    blocks = [_Block(model, operations, list(block)) for _, block in itertools.groupby(operations, key=_block_name)]
 
     def forward(image: tf.Tensor) -> tf.Tensor:
         values = {id(model.inputs[0]): image}
@@ -46,28 +45,13 @@ def recomputing(model: keras.Model) -> _Forward:
     return forward
 
 
-def cut(operations: Sequence[keras.Operation]) -> Iterator[list[keras.Operation]]:
-    """Cuts operations, in the order of computation, into blocks that follow one another."""
-    block: list[keras.Operation] = []
-    for previous, operation in itertools.pairwise([None, *operations]):
-        if block and _begins_block(operation, previous):
-            yield block
-            block = []
-        block.append(operation)
-    yield block
-
-
-def _begins_block(operation: keras.Operation, previous: keras.Operation) -> bool:
-    if any(isinstance(one, keras.layers.Dropout) for one in (operation, previous)) or _unit(operation) != _unit(
-        previous
-    ):
-        return True
-    return _unit(operation) is None and isinstance(previous, keras.layers.ReLU)
-
-
-def _unit(operation: keras.Operation) -> str | None:
-    found = _UNIT.match(operation.name)
-    return found and found[0]
+def _block_name(operation: keras.Operation) -> str:
+    if isinstance(operation, keras.layers.Dropout):
+        return operation.name
+    if unit := _UNIT.match(operation.name):
+        return unit[0]
+    scope = operation.name.split("-")[:2]
+    return re.sub(r"_(depthwise|pointwise)$", "", "-".join(scope))
 
 
 class _Block:
