@@ -103,7 +103,7 @@ def measure_memory(folder: Path, sizes_px: Sequence[int]) -> list[dict]:
 
 def measure_speed(folder: Path, model: str, size_px: int, rounds: int) -> dict:
     """Returns scene pixels per second of CPU and of wall time: of prediction, and of the model on the same windows."""
-    from flood_distill import predictor, scenes
+    from flood_distill import predictor, scene_pipeline, scenes
     from flood_distill.geo import windows
 
     network = predictor.load_predictor(model)
@@ -114,7 +114,7 @@ def measure_speed(folder: Path, model: str, size_px: int, rounds: int) -> dict:
         pixels = np.pad(np.moveaxis(dataset.read(), 0, -1), ((0, window_px), (0, window_px), (0, 0)))
     tiles = [
         pixels[row : row + window_px, col : col + window_px]
-        for row, col in windows.origins(size_px, size_px, window_px, overlap_px, 32)
+        for row, col in windows.origins(size_px, size_px, window_px, overlap_px, scene_pipeline.LATTICE_PX)
     ]
     network(np.stack(tiles[:batch_size]))
 

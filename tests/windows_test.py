@@ -35,6 +35,22 @@ def test_neighbours_share_the_overlap_and_stay_inside(length, window, overlap):
     assert all(0 < step <= window - overlap for step in np.diff(starts))
 
 
+@pytest.mark.parametrize(
+    ("length", "window", "overlap", "multiple"), [(14, 8, 2, 4), (100, 40, 7, 32), (643, 321, 64, 32)]
+)
+def test_windows_begin_at_multiples_and_still_cover_everything_once(length, window, overlap, multiple):
+    spans = windows.spans(length, window, overlap, multiple)
+    starts = [span.start for span in spans]
+    assert starts == [row for row, column in windows.origins(length, 1, window, overlap, multiple)]
+    assert all(start % multiple == 0 for start in starts)
+    assert all(0 < step <= window - overlap for step in np.diff(starts))
+    assert length <= starts[-1] + window < length + multiple
+    total = np.zeros(starts[-1] + window, np.float32)
+    for span in spans:
+        total[span.start : span.start + window] += span.weights
+    assert np.all(total == 1.0)
+
+
 def test_rim_of_a_window_counts_for_nothing_inside_the_scene():
     first, second = windows.spans(14, 8, 2)  # [0, 8) and [6, 14) share 6 and 7
     assert first.weights.tolist() == [1, 1, 1, 1, 1, 1, 0.75, 0.25]
@@ -73,3 +89,8 @@ def test_a_window_without_data_leaves_no_data():
 def test_impossible_sizes_are_refused(length, window, overlap):
     with pytest.raises(ValueError, match="overlap"):
         windows.spans(length, window, overlap)
+
+
+def test_windows_cannot_begin_further_apart_than_they_may_step():
+    with pytest.raises(ValueError, match="multiple_px=7"):
+        windows.spans(100, 8, 2, 7)  # 6 at most
