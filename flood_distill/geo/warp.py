@@ -11,7 +11,6 @@ four neighbours that are valid. So no-data neither spreads nor shrinks, and no v
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,8 +33,9 @@ class Sampling:
     Attributes:
         source: grid of the whole source raster.
         target: grid of the pixels that are wanted.
-        rows: float64 [height, width], fractional source row of each target pixel's centre (0 is the outer edge).
-        cols: float64 [height, width], the same for columns.
+        rows: float64, fractional source row of each target pixel's centre (0 is the outer edge): [height, width], or
+            [height, 1] between grids that are north up in one crs.
+        cols: float64 [height, width] or [1, width], the same for columns.
         inside: bool [height, width], whether the centre lies in the source.
     """
 
@@ -69,9 +69,7 @@ class Sampling:
     @functools.cached_property
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """`rows` and `cols` (float64 [points]) of `inside` pixels only."""
-        if self.inside.all():
-            return self.rows.ravel(), self.cols.ravel()
-        return self.rows[self.inside], self.cols[self.inside]
+        return _of_pixels(self.rows, self.inside), _of_pixels(self.cols, self.inside)
 
 
 def sample(source: Grid, target: Grid) -> Sampling:
@@ -127,18 +125,20 @@ def warp_imagery(
         float32 [target height, target width, bands], NaN where the source pixel that holds the centre is not valid
         or where there is none.
     """
-    rows, cols = sampling.points
-    values = np.empty((len(rows), len(pixels)), np.float32)
-    image = np.where(valid, pixels, np.float32(np.nan)).astype(np.float32, copy=False)
-    image = np.ascontiguousarray(np.moveaxis(image, 0, -1))  # all bands of a pixel are taken at once
-    for start in range(0, len(rows), _POINTS_AT_ONCE):
-        part = slice(start, start + _POINTS_AT_ONCE)
-        values[part] = _bilinear(image, rows[part], cols[part], origin)
-    shape = (*sampling.target.shape, len(pixels))
-    if len(rows) == math.prod(sampling.target.shape):
-        return values.reshape(shape)
-    result = np.full(shape, np.nan, np.float32)
-    result[sampling.inside] = values
+    if not valid.all():
+        pixels = np.where(valid, pixels, np.float32(np.nan))
+    pixels = pixels.astype(np.float32, copy=False)
+    height, width = sampling.target.shape
+    result = np.full((height, width, len(pixels)), np.nan, np.float32)
+    step = max(_POINTS_AT_ONCE // width, 1)
+    for part in (slice(start, start + step) for start in range(0, height, step)):
+        rows, cols, inside = (
+            _rows_of(positions, part) for positions in (sampling.rows, sampling.cols, sampling.inside)
+        )
+        if inside.all():
+            result[part] = _bilinear(pixels, rows, cols, origin)
+        elif inside.any():
+            result[part][inside] = _bilinear(pixels, _of_pixels(rows, inside), _of_pixels(cols, inside), origin)
     return result
 
 
@@ -192,22 +192,35 @@ def warp_s2(pixels: np.ndarray, sampling: Sampling, origin: tuple[int, int] = (0
 
 
 def _bilinear(image: np.ndarray, rows: np.ndarray, cols: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
-    """Returns float32 [points, bands] of an image [height, width, bands] that is NaN in all bands or in none."""
-    height, width, num_bands = image.shape
-    flat = image.reshape(-1, num_bands)
+    """Returns float32 [..., bands] of an image [bands, height, width] that is NaN in all bands or in none.
+
+    Rows and columns have one shape, or are broadcast to one.
+    """
+    num_bands, height, width = image.shape
+    flat = image.reshape(num_bands, -1)
     row, upper, down = _around(rows, origin[0])
     col, left, right = _around(cols, origin[1])
     rows_around = [_clipped(upper + step, height) * width for step in (0, 1)]
     cols_around = [_clipped(left + step, width) for step in (0, 1)]
-    corners = [flat.take(of_row + of_col, axis=0) for of_row in rows_around for of_col in cols_around]
-    values = _interpolate(corners, down, right)
-    unknown = np.isnan(values[:, 0])  # a corner is NaN, whatever its weight
+    corners = [of_row + of_col for of_row in rows_around for of_col in cols_around]
+    values = np.stack([_interpolate([band.take(corner) for corner in corners], down, right) for band in flat], axis=-1)
+    unknown = np.isnan(values[..., 0])  # a corner is NaN, whatever its weight
     if unknown.any():
-        holds = np.isfinite(flat[row * width + col, 0])
-        partial = np.flatnonzero(holds & unknown)
-        values[partial] = _interpolate_partial([corner[partial] for corner in corners], down[partial], right[partial])
+        holds = np.isfinite(flat[0].take(row * width + col))
+        partial = holds & unknown
+        taken = flat[:, [corner[partial] for corner in corners]]
+        values[partial] = _interpolate_partial(taken, _of_pixels(down, partial), _of_pixels(right, partial))
         values[~holds] = np.nan
     return values
+
+
+def _rows_of(positions: np.ndarray, part: slice) -> np.ndarray:
+    return positions if len(positions) == 1 else positions[part]
+
+
+def _of_pixels(positions: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Returns [points]: the positions (broadcast to the shape of `chosen`) of the chosen pixels."""
+    return np.broadcast_to(positions, chosen.shape)[chosen]
 
 
 def _around(positions: np.ndarray, origin: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -224,26 +237,31 @@ def _clipped(index: np.ndarray, size: int) -> np.ndarray:
 
 def _interpolate(corners: Sequence[np.ndarray], down: np.ndarray, right: np.ndarray) -> np.ndarray:
     upper_left, upper_right, lower_left, lower_right = corners
-    # Products of whole arrays: broadcasting over the few bands takes ten times as long.
-    down, right = (np.repeat(fraction, upper_left.shape[1]).reshape(upper_left.shape) for fraction in (down, right))
     upper = upper_left + (upper_right - upper_left) * right
     lower = lower_left + (lower_right - lower_left) * right
     return upper + (lower - upper) * down
 
 
-def _interpolate_partial(corners: Sequence[np.ndarray], down: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Bilinear mean of the corners that are not NaN; the holding pixel is one, so its weight is at least 1/4."""
-    weights = [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
-    usable = [np.isfinite(corner[:, 0]) for corner in corners]
-    weights = [np.where(use, weight, 0)[:, np.newaxis] for weight, use in zip(weights, usable, strict=True)]
-    total = sum(weight * np.nan_to_num(corner) for weight, corner in zip(weights, corners, strict=True))
-    return total / sum(weights)
+def _interpolate_partial(corners: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns [points, bands], the bilinear mean of those of the corners [bands, 4, points] that are not NaN.
+
+    The pixel that holds the point is one, so its weight is at least 1/4.
+    """
+    weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right])
+    weights[np.isnan(corners[0])] = 0
+    return ((weights * np.nan_to_num(corners)).sum(axis=1) / weights.sum(axis=0)).T
 
 
 def _source_positions(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float64 [height, width] source rows and columns of the target's pixel centres."""
+    """Returns source rows and columns of the target's pixel centres, shaped as `Sampling` says."""
     a, b, c, d, e, f = target.transform
     turned = bool(b or d)
+    if not turned and _north_up_in(source, target.crs):
+        xs, ys = (
+            (_lattice_index(origin, size) + np.arange(count) + 0.5) * size
+            for origin, size, count in ((c, a, target.width), (f, e, target.height))
+        )
+        return source.pixels(xs[np.newaxis], ys[:, np.newaxis])
     # Positions are counted from the crs's own origin, not from the window's, so that windows share their knots. A
     # turned target has no such lattice: its knots are counted from its own first pixel.
     first_col, first_row = (0.0, 0.0) if turned else (_lattice_index(c, a), _lattice_index(f, e))
@@ -254,6 +272,12 @@ def _source_positions(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarra
     source_rows, source_cols = grid_lib.pixels_of(source, target.crs, xs, ys)
     args = (row_index, row_fraction, col_index, col_fraction)
     return _between_knots(source_rows, *args), _between_knots(source_cols, *args)
+
+
+def _north_up_in(grid: Grid, crs: str) -> bool:
+    """Whether a grid's rows and columns run along the axes of a crs."""
+    _, b, _, d, _, _ = grid.transform
+    return type(grid) is Grid and not (b or d) and grid_lib.same_crs(grid.crs, crs)
 
 
 def _lattice_index(origin: float, step: float) -> float:
