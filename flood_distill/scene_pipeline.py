@@ -133,7 +133,7 @@ def _predictions(predict, images: Iterable[np.ndarray], batch_size: int, bar: tq
     """Yields probability and VV of each window, float32 [window_px, window_px, 2], or None; batches are full."""
     waiting, num_seen = [], 0
     for image in images:
-        seen = bool(np.isfinite(image).all(axis=-1).any())
+        seen = bool(np.isfinite(image[..., 0]).any())  # no data in one band is no data in all
         waiting.append(image if seen else None)
         num_seen += seen
         if num_seen == batch_size:

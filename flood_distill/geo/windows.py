@@ -21,6 +21,12 @@ class Span:
     start: int
     weights: np.ndarray
 
+    @property
+    def counted(self) -> slice:
+        """The pixels of the window whose weight is not 0."""
+        (pixels,) = np.nonzero(self.weights)
+        return slice(int(pixels[0]), int(pixels[-1]) + 1)
+
 
 def spans(length_px: int, window_px: int, overlap_px: int, multiple_px: int = 1) -> tuple[Span, ...]:
     """Returns evenly spread windows that cover an axis; neighbours share at least `overlap_px` pixels.
@@ -137,12 +143,9 @@ def blended_strips(
 
 def _add(pending: np.ndarray, prediction: np.ndarray | None, row_span: Span, column_span: Span) -> None:
     """Adds one window to its row, float32 [window_px, width_px, planes]."""
-    target = pending[:, column_span.start : column_span.start + len(column_span.weights)]
-    weights = np.outer(row_span.weights, column_span.weights[: target.shape[1]])[..., np.newaxis]
-    values = np.float32(np.nan) if prediction is None else prediction[:, : target.shape[1]]
-    target += _weighted(values, weights)
-
-
-def _weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns values x weights; a weight of 0 gives 0 even where the value is NaN."""
-    return np.where(weights > 0, values * weights, np.float32(0))
+    width_px = pending.shape[1] - column_span.start
+    # Where a weight is 0 nothing is added: 0 x NaN would be NaN.
+    rows, columns = row_span.counted, slice(column_span.counted.start, min(column_span.counted.stop, width_px))
+    weights = np.outer(row_span.weights[rows], column_span.weights[columns])[..., np.newaxis]
+    target = pending[rows, column_span.start :][:, columns]
+    target += weights * (np.float32(np.nan) if prediction is None else prediction[rows, columns])
