@@ -84,6 +84,27 @@ def test_window_of_a_scene_has_the_pixels_of_the_tile(origin):
     np.testing.assert_array_equal(part, around[rows : rows + 64, cols : cols + 48])
 
 
+def test_one_crs_is_plain_bilinear_and_a_window_has_the_pixels_of_the_whole():
+    source = Grid("EPSG:32631", (10.0, 0.0, 320003.0, 0.0, -10.0, 640001.0), 96, 80)
+    pixels = _speckle((2, 80, 96))
+    target = Grid(source.crs, (16.0, 0.0, 320000.0, 0.0, -16.0, 640000.0), 56, 48)
+    warped = warp.warp_s1(pixels, warp.sample(source, target))
+    # Row i lies 16 (i + 0.5) m south of 640000, and so 16 (i + 0.5) + 1 m south of the source's edge.
+    rows, cols = (16 * (np.arange(48) + 0.5) + 1) / 10, (16 * (np.arange(56) + 0.5) - 3) / 10
+    assert (np.isnan(warped).all(axis=-1) == ~((rows < 80)[:, None] & (cols < 96))).all()
+    inner = np.ix_(rows <= 79.5, (cols >= 0.5) & (cols <= 95.5))
+    rows, cols = rows[rows <= 79.5, None] - 0.5, cols[(cols >= 0.5) & (cols <= 95.5)] - 0.5
+    upper, left = rows.astype(int), cols.astype(int)
+    down, right = rows - upper, cols - left
+    for band in (0, 1):
+        around = [np.pad(pixels[band], (0, 1))[upper + i, left + j] for i in (0, 1) for j in (0, 1)]
+        weights = (1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right
+        expected = sum(weight * value for weight, value in zip(weights, around, strict=True))
+        np.testing.assert_allclose(warped[..., band][inner], expected, atol=1e-5)
+    window = target.window(7, -5, 30, 40)
+    np.testing.assert_array_equal(warp.warp_s1(pixels, warp.sample(source, window))[:, 5:], warped[7:37, :35])
+
+
 def test_no_data_neither_spreads_nor_shrinks_nor_lends_a_value():
     chip = _chip()
     pixels = np.full((2, 512, 512), -10, np.float32)

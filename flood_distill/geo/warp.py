@@ -23,7 +23,7 @@ from flood_distill.geo.grid import Grid
 # tan(latitude) / earth radius, so linear interpolation errs by 512^2 / 8 / 6.4e6 = 0.005 m x tan(latitude).
 _KNOT_SPACING_PX = 32
 _SHARE_STEP_PX = 4
-_POINTS_AT_ONCE = 1 << 13  # their intermediate arrays stay in a core's cache
+_POINTS_AT_ONCE = 1 << 13  # their arrays stay in the cache, and too small for fresh pages from the system
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +203,9 @@ def _bilinear(image: np.ndarray, rows: np.ndarray, cols: np.ndarray, origin: tup
     rows_around = [_clipped(upper + step, height) * width for step in (0, 1)]
     cols_around = [_clipped(left + step, width) for step in (0, 1)]
     corners = [of_row + of_col for of_row in rows_around for of_col in cols_around]
-    values = np.stack([_interpolate([band.take(corner) for corner in corners], down, right) for band in flat], axis=-1)
+    values = np.empty((*corners[0].shape, num_bands), np.float32)
+    for band, plane in enumerate(flat):
+        values[..., band] = _interpolate([plane.take(corner) for corner in corners], down, right)
     unknown = np.isnan(values[..., 0])  # a corner is NaN, whatever its weight
     if unknown.any():
         holds = np.isfinite(flat[0].take(row * width + col))
