@@ -6,6 +6,7 @@ other host is asked for anything.
 
 import json
 import urllib.parse
+import warnings
 from pathlib import Path
 
 from flood_distill.errors import UserError
@@ -102,8 +103,10 @@ def serve(folder: Path, port: int) -> None:
         UserError: as `app`.
     """
     application = app(folder)
+    import rasterio.errors
     import uvicorn
 
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a tile's PNG has no place, nor needs one
     num_scenes = len(find_scenes(folder))
     print(f"{num_scenes} scenes of {folder}: http://{HOST}:{port} (Ctrl-C ends)", flush=True)
     uvicorn.run(application, host=HOST, port=port, log_level="warning")
