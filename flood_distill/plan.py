@@ -17,6 +17,9 @@ from flood_distill.settings import Training
 from flood_distill.stages import Stage
 from flood_distill.training import experiment, network
 
+with contextlib.suppress(ImportError):  # without the extra `sweep` its grid is unknown to gin
+    importlib.import_module("flood_distill.sweeping.run")
+
 _PASSES = 3  # a training step: forward, and backward to activations and to weights
 _WEIGHT_BYTES = 4  # float32
 _COPIES = 7  # three checkpoints of weights and momenta, and the best weights
@@ -84,8 +87,6 @@ def cost(training: Training) -> Cost:
     Raises:
         UserError: for a configuration that does not parse.
     """
-    with contextlib.suppress(ImportError):  # without the extra `sweep` its grid is unknown to gin
-        importlib.import_module("flood_distill.sweeping.run")
     cli.parse_gin(training.gin_files, training.gin_params, skip_unknown=True)
     defaults = {"task": input_pipeline.SUPERVISED, "inputs": contract.INPUT_S1}
     given = defaults | gin.get_bindings(experiment.train)

@@ -51,6 +51,8 @@ FLAGS = flags.FLAGS
 def main(_: list[str]) -> None:
     """Parses the configuration and runs the stages."""
     gin_files = FLAGS.gin_file or ["demo.gin"]
+    if FLAGS.plan:  # before gin is locked; it needs TensorFlow, to build the networks that it counts
+        from flood_distill import plan
     cli.parse_gin(gin_files, FLAGS.gin_param, skip_unknown=True)
     for flag in ("work_dir", "results_dir"):
         object_store.local_only(f"--{flag}", FLAGS[flag].value)
@@ -60,8 +62,6 @@ def main(_: list[str]) -> None:
     results_dir = Path(FLAGS.results_dir or work / work_dir.RESULTS)
     made = job.make_job(work, FLAGS.data_dir, results_dir, gin_files, FLAGS.gin_param)
     if FLAGS.plan:
-        from flood_distill import plan  # it needs TensorFlow, to build the networks that it counts
-
         print(plan.as_text(made.stages, made.trainings, work, FLAGS.teraflops))
     elif FLAGS.print_commands:
         for line in job.commands(made, work, _own_flags(gin_files)):

@@ -1,6 +1,8 @@
 """What a job would take, and how its stages hang together, without running any."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,13 @@ def test_every_stage_comes_after_what_it_needs(tmp_path):
             assert set(stage.needs) <= seen, stage.name
             assert stage.name not in seen
             seen.add(stage.name)
+
+
+def test_a_number_of_labels_is_trained_whole_before_the_next_and_a_seed_before_the_next(tmp_path):
+    trained = [stage.name for stage in _job(tmp_path, "ombria_benchmark.gin").stages if stage.name.startswith("train_")]
+    assert trained[:3] == [f"train_after_{name}_40_seed0" for name in ("teacher", "hand", "distilled")]
+    seeds = [int(name[-1]) for name in trained]
+    assert seeds == sorted(seeds) == [0] * 19 + [1] * 13 + [2] * 13  # 5 and 3 settings of 3, weak and all of 2 datasets
 
 
 def test_printed_commands_name_what_they_come_after(tmp_path):
@@ -113,3 +122,11 @@ def test_digest_sees_includes_and_no_comments(tmp_path):
     assert settings.digest([str(outer)], ["c.d=2"]) != before
     assert settings.digest([str(outer)], ["c.d=3"]) != settings.digest([str(outer)], ["c.d=2"])
     assert Path(cli.find_gin_file("base.gin")).is_file()
+
+
+def test_the_command_prints_the_plan_and_starts_nothing(tmp_path):
+    flags = ("--gin_file=demo.gin", f"--work_dir={tmp_path / 'w'}", "--plan", "--gin_param=train.num_steps=5")
+    command = [sys.executable, "-m", "flood_distill.reproduce", *flags]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert "train_student_distill_seed0" in printed
+    assert not (tmp_path / "w").exists()
