@@ -21,7 +21,7 @@ _MIN_WATER_PX = 100  # a chip with less water says little about who finds it
 def sections(methods: Sequence[Method], work: Path, data_dir: str, output_dir: Path) -> list[str]:
     """Draws the pictures of the first dataset and returns what the report says of them.
 
-    The first seed of every row that has predictions in the work_dir is shown; of rows that vary the number of hand
+    Of every row the first seed that has predictions in the work_dir is shown; of rows that vary the number of hand
     labels, those with the number that has most seeds.
     """
     shown = _shown(methods, work)
@@ -89,7 +89,9 @@ def _shown(methods: Sequence[Method], work: Path) -> list[Method]:
 
 
 def _evaluation(one: Method, work: Path) -> Path:
-    return work_dir.evaluation_dir(work, one.runs[0].run, one.row.splits[0])
+    """Of the first seed that was predicted here: others may be kept results of another machine."""
+    folders = [work_dir.evaluation_dir(work, run.run, one.row.splits[0]) for run in one.runs]
+    return next((folder for folder in folders if (folder / evaluation.PREDICTIONS_NPZ).exists()), folders[0])
 
 
 def _chosen_text() -> str:

@@ -201,14 +201,16 @@ def _draw_curves(work: Path, methods: Sequence[Method], output_dir: Path) -> Non
     for one in methods:
         if not one.row.trained:
             continue
-        log = training_csv.read(work_dir.model_dir(work, one.runs[0].run))
+        logs = (training_csv.read(work_dir.model_dir(work, run.run)) for run in one.runs)
+        log = next((log for log in logs if log), [])  # of the first seed that was trained here
+        if not log:
+            continue
         steps = [int(line[training_csv.STEP]) for line in log]
         loss_axis.plot(steps, [float(line[training_csv.LOSS]) for line in log], label=one.title, linewidth=1.2)
-        validated = training_csv.validations(log)
-        if validated:  # none where the run was made on another machine
+        if validated := training_csv.validations(log):
             iou_axis.plot(*zip(*validated, strict=True), marker=".", label=one.title, linewidth=1.2)
-    loss_axis.set(title="Training loss (data term), first seed", xlabel="step", ylabel="cross-entropy", ylim=(0, None))
-    iou_axis.set(title="Validation IoU, pooled, first seed", xlabel="step", ylabel="IoU", ylim=(0, 1))
+    loss_axis.set(title="Training loss (data term), one seed", xlabel="step", ylabel="cross-entropy", ylim=(0, None))
+    iou_axis.set(title="Validation IoU, pooled, one seed", xlabel="step", ylabel="IoU", ylim=(0, 1))
     for axis in (loss_axis, iou_axis):
         axis.grid(alpha=0.3)
     if iou_axis.lines:
