@@ -366,3 +366,27 @@ def test_image_pooling_window_makes_the_branch_local():
     everywhere, everywhere_moved = (np.asarray(pooled(None)(one)) for one in (features, moved))
     assert everywhere.shape == (1, 1, 1, 8)
     assert np.all(everywhere_moved > everywhere)
+
+
+def test_input_stride_2_costs_what_half_the_size_costs():
+    plain, strided = (
+        deeplab.deeplab_v3_plus(**SMALL, input_stride=stride, input_size=size) for stride, size in ((1, 33), (2, 65))
+    )
+    assert strided.output_shape == (None, 65, 65, 2)
+    assert _multiply_adds(strided) == _multiply_adds(plain)  # 65 = 2 x 32 + 1
+    assert strided.count_params() == plain.count_params()
+    with pytest.raises(ValueError, match="input_stride=0"):
+        deeplab.deeplab_v3_plus(**SMALL, input_stride=0)
+
+
+def test_input_stride_2_sees_means_of_3_pixels_around_every_second_one():
+    model = _lively(deeplab.deeplab_v3_plus(**SMALL, input_stride=2))
+    image = _image(1, 65, 65, SMALL["num_channels"])
+    # Odd columns change, and the even ones between them by as much in the other direction: means of 3 stay.
+    odd = np.zeros(65, np.float32)
+    odd[21:40:2] = np.linspace(0.1, 0.5, 10)
+    unseen = odd - np.roll(odd, 1) - np.roll(odd, -1)
+    assert np.abs(np.convolve(unseen, np.ones(3), "same")[::2]).max() < 1e-6
+    assert np.abs(np.convolve(unseen, np.ones(3), "same")[1::2]).max() > 0.1
+    logits, same, other = (np.asarray(model(image + row[:, np.newaxis])) for row in (0 * odd, unseen, np.abs(unseen)))
+    assert np.abs(logits - other).max() > 100 * np.abs(logits - same).max()

@@ -23,6 +23,7 @@ def network(
     num_middle_units: int = 16,
     batch_norm_momentum: float = 0.9997,
     dropout_rate: float = 0.1,
+    input_stride: int = 1,
 ) -> dict:
     """Returns the arguments of `deeplab_v3_plus` for a network of `num_channels` input bands.
 
@@ -39,6 +40,8 @@ def network(
         num_middle_units: middle-flow units; 16 is Xception-65.
         batch_norm_momentum: the reference's 0.9997 has a half-life of 2310 steps; short runs need 0.9 to 0.99.
         dropout_rate: before the decoder; the reference's 0.1.
+        input_stride: at 2 the network sees means over 3 x 3 pixels at half the resolution; 1 is the reference. Crops of
+            k * input_stride * output_stride + 1 pixels stay aligned.
     """
     return {
         "num_channels": num_channels,
@@ -51,6 +54,7 @@ def network(
         "num_middle_units": num_middle_units,
         "batch_norm_momentum": batch_norm_momentum,
         "dropout_rate": dropout_rate,
+        "input_stride": input_stride,
     }
 
 
