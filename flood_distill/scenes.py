@@ -45,6 +45,7 @@ INPUT_GRID = "input"
 OUTPUT_GRIDS = (MODEL_GRID, INPUT_GRID)
 _MAX_SIDE_PX = 2_500_000  # 40,000 km of 16 m: once around the Earth
 # Holds the source rows of a row of windows; GDAL takes 5 % of the machine. Rasterio wants bytes, GDAL itself MB.
+_ROWS_AT_ONCE = 32  # of a strip: what is computed of a wide one takes little memory
 _GDAL_CACHE_BYTES = 256_000_000
 _FAILURES = (UserError, rasterio.errors.RasterioError, CPLE_BaseError, OSError)
 
@@ -308,8 +309,10 @@ def _write_maps(
         strips = stack.enter_context(scene_pipeline.probability_strips(predictor, reader, predicted, **sizes))
         if written is not predicted:
             strips = stack.enter_context(scene_pipeline.on_own_grid(strips, reader, predicted, folder))
-        for strip in strips:
-            maps.write(*strip)
+        for row, probability, vv_db in strips:
+            for start in range(0, len(probability), _ROWS_AT_ONCE):
+                part = slice(start, start + _ROWS_AT_ONCE)
+                maps.write(row + start, probability[part], vv_db[part])
     return maps
 
 
