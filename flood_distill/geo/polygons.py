@@ -23,7 +23,7 @@ from flood_distill.geo.grid import Grid
 
 _DECIMALS = 7  # of a degree: 1 cm
 _CHUNK_POLYGONS = 1000  # projected together; bounds memory
-BAND_ROWS_PX = 1024
+BAND_ROWS_PX = 512
 _TOP, _BOTTOM = 1, 3  # of bounds in columns and rows
 
 
