@@ -20,13 +20,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
+from flood_distill import contract
+
 _REAL = flags.DEFINE_string("real", None, "Folder of converted real datasets.", required=True)
 _SYNTHETIC = flags.DEFINE_string("synthetic", None, "Folder of converted synthetic datasets.", required=True)
 _DATASET = flags.DEFINE_string("dataset", "sen1floods11/hand", "Dataset with VV and VH in dB.")
 _SPLITS = flags.DEFINE_multi_string("split", ["test"], "Split; repeatable.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the picture.", required=True)
 
-_CLASSES = {"water": 1, "dry": 0}
+_CLASSES = {"water": contract.WATER, "dry": contract.DRY}
+_BANDS = [band.name for band in contract.S1_BANDS]
 _TEXTURE_PX, _AROUND_PX, _LAGS_PX = 5, 9, (1, 2, 3, 4)
 _DB = np.arange(-40, 5.01, 0.5)
 _TEXTURE_DB = np.arange(0, 6.01, 0.1)
@@ -65,7 +68,7 @@ def measure(chips: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict]:
         found[name] = {
             "db": np.concatenate([db[mask] for db, mask in there]),
             "texture_db": np.concatenate([_texture(db, mask) for db, mask in there]),
-            "correlation": [[_correlation(there, band, lag) for lag in _LAGS_PX] for band in (0, 1)],
+            "correlation": _correlations(there),
             "num_chips": len(there),
         }
     return found
@@ -76,13 +79,18 @@ def _texture(db: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(_mean(db**2, mask, _TEXTURE_PX) - _mean(db, mask, _TEXTURE_PX) ** 2, 0))[inner]
 
 
-def _correlation(chips: list[tuple[np.ndarray, np.ndarray]], band: int, lag_px: int) -> float:
+def _correlations(chips: list[tuple[np.ndarray, np.ndarray]]) -> list[list[float]]:
+    """Returns the correlation by band and lag, over the pairs of all chips."""
+    around = np.ones((_AROUND_PX, _AROUND_PX))
+    rests = [(db - _mean(db, mask, _AROUND_PX), ndimage.binary_erosion(mask, around)) for db, mask in chips]
+    return [[_correlation(rests, band, lag) for lag in _LAGS_PX] for band in range(len(_BANDS))]
+
+
+def _correlation(rests: list[tuple[np.ndarray, np.ndarray]], band: int, lag_px: int) -> float:
     pairs = []
-    for db, mask in chips:
-        inner = ndimage.binary_erosion(mask, np.ones((_AROUND_PX, _AROUND_PX)))
-        rest = (db - _mean(db, mask, _AROUND_PX))[..., band]
+    for rest, inner in rests:
         both = inner[:, :-lag_px] & inner[:, lag_px:]
-        pairs.append(np.stack([rest[:, :-lag_px][both], rest[:, lag_px:][both]]))
+        pairs.append(np.stack([rest[:, :-lag_px, band][both], rest[:, lag_px:, band][both]]))
     first, second = np.concatenate(pairs, axis=1)
     return float((first * second).mean() / np.sqrt((first**2).mean() * (second**2).mean()))
 
@@ -94,7 +102,7 @@ def _mean(values: np.ndarray, mask: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def _chips(data_dir: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from flood_distill import contract, records
+    from flood_distill import records  # it needs TensorFlow
 
     dataset = records.load(data_dir, _DATASET.value)
     for split in _SPLITS.value:
@@ -104,7 +112,7 @@ def _chips(data_dir: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _row(kind: str, name: str, measured: dict) -> dict:
     row = {"class": name, "data": kind, "chips": measured["num_chips"]}
-    for band, polarisation in enumerate(("VV", "VH")):
+    for band, polarisation in enumerate(_BANDS):
         low, middle, high = np.percentile(measured["db"][:, band], (5, 50, 95))
         row[f"{polarisation}, dB"] = f"{middle:.1f} ({low:.1f} to {high:.1f})"
         row[f"{polarisation} texture, dB"] = float(np.median(measured["texture_db"][:, band]))

@@ -44,8 +44,8 @@ MODEL_GRID = "model"
 INPUT_GRID = "input"
 OUTPUT_GRIDS = (MODEL_GRID, INPUT_GRID)
 _MAX_SIDE_PX = 2_500_000  # 40,000 km of 16 m: once around the Earth
-# Holds the source rows of a row of windows; GDAL takes 5 % of the machine. Rasterio wants bytes, GDAL itself MB.
 _ROWS_AT_ONCE = 32  # of a strip: what is computed of a wide one takes little memory
+# Holds the source rows of a row of windows; GDAL takes 5 % of the machine. Rasterio wants bytes, GDAL itself MB.
 _GDAL_CACHE_BYTES = 256_000_000
 _FAILURES = (UserError, rasterio.errors.RasterioError, CPLE_BaseError, OSError)
 

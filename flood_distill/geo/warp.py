@@ -50,7 +50,7 @@ class Sampling:
         """Row, column, height and width of the part of the source that resampling reads; 0, 0, 0, 0 if none."""
         if not self.inside.any():
             return 0, 0, 0, 0
-        rows, cols = self.points
+        rows, cols = self._points
         row, last_row = _extent(rows, self.source.height)
         col, last_col = _extent(cols, self.source.width)
         return row, col, last_row - row + 1, last_col - col + 1
@@ -63,11 +63,11 @@ class Sampling:
     @functools.cached_property
     def holding(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and column (int64 [points]) of the source pixels that hold the centres, of `inside` pixels only."""
-        rows, cols = self.points
+        rows, cols = self._points
         return rows.astype(np.int64), cols.astype(np.int64)
 
     @functools.cached_property
-    def points(self) -> tuple[np.ndarray, np.ndarray]:
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
         """`rows` and `cols` (float64 [points]) of `inside` pixels only."""
         return _of_pixels(self.rows, self.inside), _of_pixels(self.cols, self.inside)
 
