@@ -179,9 +179,9 @@ class _NoState:
     def save(self) -> None:
         """Would save."""
 
-    def offer_best(self, iou: float) -> bool:
+    def offer_best(self, iou: float, threshold: float) -> bool:
         """Would keep the weights."""
-        return math.isnan(iou)
+        return math.isnan(iou * threshold)
 
 
 def _made(synchronized: bool = False) -> tuple[keras.Model, keras.optimizers.Optimizer, Callable]:

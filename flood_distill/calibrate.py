@@ -3,7 +3,7 @@ r"""Calibrates the probabilities of a trained model on the validation split.
 python -m flood_distill.calibrate --model_dir=M --data_dir=R
 
 fits the temperature of the softmax and writes it into M/model.json; export, evaluate and predict use it from then on.
-Water masks at a threshold of 0.5 do not change.
+Water masks do not change: a threshold other than 0.5 moves with the probabilities.
 """
 
 from absl import flags

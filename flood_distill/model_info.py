@@ -21,7 +21,8 @@ class ModelInfo:
         network: keyword arguments of `flood_distill.models.deeplab.deeplab_v3_plus`.
         bands: the input bands in channel order, with the limits of their normalisation.
         fill_value: value of invalid pixels after normalisation.
-        threshold: a pixel is water where its probability is at least this.
+        threshold: a pixel is water where its probability is at least this; chosen on the validation split where
+            `train.thresholds` gave a choice.
         temperature: what logits are divided by before the softmax; other than 1 where it was calibrated.
         precision: arithmetic of the network: ``float32``, or ``bfloat16`` in an export made so.
         training_precision: arithmetic of the training steps, one of `contract.TRAINING_PRECISIONS`; the weights are

@@ -6,7 +6,7 @@ import statistics as stdlib_statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flood_distill import bootstrap, results, rows, statistics
+from flood_distill import bootstrap, contract, results, rows, statistics
 from flood_distill.bootstrap import Interval, Sample
 from flood_distill.results import Kept
 from flood_distill.rows import Row
@@ -48,7 +48,14 @@ def scores(methods: Sequence[Method], split: str, other_split: str = "") -> str:
     """Returns the main table: mean and standard deviation over seeds, 95 % interval over chips."""
     with_paper = any(one.row.paper_iou for one in methods)
     heads = ["Method", *["Paper: IoU"] * with_paper, "Seeds", "Ours: IoU pooled", "95 % interval", "Ours: IoU per chip"]
-    heads += ["95 % interval", "Precision", "Recall", *[f"{other_split.capitalize()}: IoU pooled"] * bool(other_split)]
+    chosen = any(run.splits[split]["threshold"] != contract.WATER_THRESHOLD for one in methods for run in one.runs)
+    heads += [
+        "95 % interval",
+        "Precision",
+        "Recall",
+        *["Thresholds"] * chosen,
+        *[f"{other_split.capitalize()}: IoU pooled"] * bool(other_split),
+    ]
     body = []
     for one in methods:
         sample = one.sample(split)
@@ -56,6 +63,7 @@ def scores(methods: Sequence[Method], split: str, other_split: str = "") -> str:
         cells += [f"**{percent(one, split, 'iou_pooled')}**", ends(bootstrap.interval(sample))]
         cells += [percent(one, split, "iou_per_chip"), ends(bootstrap.interval(sample, bootstrap.IOU_PER_CHIP))]
         cells += [percent(one, split, name) for name in ("precision", "recall")]
+        cells += [_thresholds(one, split)] * chosen
         body.append([*cells, *([percent(one, other_split, "iou_pooled")] if other_split else [])])
     return markdown(heads, body)
 
@@ -136,6 +144,10 @@ def _share(gain: Interval, hand: Sample, methods: Sequence[Method], row: Row, sp
 
 def _value(sample: Sample) -> float:
     return bootstrap.interval(sample).value
+
+
+def _thresholds(one: Method, split: str) -> str:
+    return ", ".join(f"{run.splits[split]['threshold']:.2f}" for run in one.runs) if one.row.trained else "-"
 
 
 def percent(one: Method, split: str, score: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.optimize
+import scipy.special
 from tqdm import tqdm
 
 from flood_distill import contract, model_info, predictor, records, statistics
@@ -63,10 +64,15 @@ def fit(histogram: LogitHistogram) -> float:
     return float(np.exp(found.x))
 
 
+def same_mask(threshold: float, ratio: float) -> float:
+    """Returns the threshold that gives the same mask when the temperature is multiplied by `ratio`."""
+    return float(scipy.special.expit(scipy.special.logit(threshold) / ratio))
+
+
 def calibrate(model_dir: str, dataset: records.Records, split: str = contract.VALIDATION_SPLIT) -> dict[str, float]:
     """Fits the temperature of a model_dir's best weights and writes it into its model.json.
 
-    Masks at a threshold of 0.5 stay as they are; exports take the temperature with them.
+    Masks stay as they are: a threshold other than 0.5 moves with the probabilities. Exports take both with them.
 
     Args:
         model_dir: folder of a training run.
@@ -86,7 +92,8 @@ def calibrate(model_dir: str, dataset: records.Records, split: str = contract.VA
     for probability, labels in _scored(model, dataset, split):
         histogram.add(probability, labels, model.info.temperature)
     temperature = fit(histogram)
-    model_info.write(dataclasses.replace(model.info, temperature=temperature), model_dir)
+    threshold = same_mask(model.info.threshold, temperature / model.info.temperature)
+    model_info.write(dataclasses.replace(model.info, temperature=temperature, threshold=threshold), model_dir)
     return {
         "temperature": temperature,
         "before": histogram.cross_entropy(1.0),

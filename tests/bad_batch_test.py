@@ -64,7 +64,7 @@ class _Trainer:
 def _loop(one, folder):
     cadence = loop.Cadence(4, 4, 4, 4)
     state, log = mock.Mock(best=(0, 0.0)), mock.Mock()
-    validate, watch = (lambda: {training_csv.VALIDATION_IOU: 0.5}), mock.Mock()
+    validate, watch = (lambda: {training_csv.VALIDATION_IOU: 0.5, training_csv.VALIDATION_THRESHOLD: 0.5}), mock.Mock()
     losses = source_losses.SourceLosses(mock.Mock(), ["one"])
     examples = lambda step: [f"of step {step}"]  # noqa: E731
     return loop.Loop(one, state, log, cadence, 2, validate, watch, losses, examples, str(folder), "t")

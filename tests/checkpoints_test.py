@@ -221,8 +221,8 @@ def _variables(trainer):
 def test_restored_state_is_the_saved_state_to_the_last_bit(tmp_path, strategy):
     one = _trainer(5, strategy)
     state = _run_state(one, tmp_path)
-    assert state.offer_best(0.4)
-    assert not state.offer_best(0.4)
+    assert state.offer_best(0.4, threshold=0.5)
+    assert not state.offer_best(0.4, threshold=0.3)
     state.save()
     saved, again = _variables(one), _trainer(strategy=strategy)
     fresh = _variables(again)
@@ -243,7 +243,7 @@ def _after_best(tmp_path, *ious):
     for iou in ious:
         one.step.assign_add(1)
         one.model.trainable_variables[0].assign(tf.fill([2, 3], iou))
-        state.offer_best(iou)
+        state.offer_best(iou, threshold=iou / 2)
     return state
 
 
@@ -256,13 +256,16 @@ def _best_weight(model_dir):
 
 def test_best_is_what_its_folder_holds_though_the_checkpoint_is_older(tmp_path):
     assert _after_best(tmp_path, 0.25, 0.75, 0.5).best == (2, 0.75)
-    model_info.write(model_info.ModelInfo(**(vars(model_info.read(tmp_path)) | {"iou": 0.25})), tmp_path)  # killed here
+    model_info.write(
+        model_info.ModelInfo(**(vars(model_info.read(tmp_path)) | {"iou": 0.25, "threshold": 0.5})), tmp_path
+    )  # killed here
     one = _trainer()
     resumed = _run_state(one, tmp_path)
     assert resumed.restore() == 0  # killed before a second checkpoint
     assert resumed.best == (2, 0.75)
-    assert (model_info.read(tmp_path).step, model_info.read(tmp_path).iou) == (2, 0.75)
-    assert not resumed.offer_best(0.5)
+    info = model_info.read(tmp_path)
+    assert (info.step, info.iou, info.threshold) == (2, 0.75, 0.375)
+    assert not resumed.offer_best(0.5, threshold=0.5)
     assert _best_weight(tmp_path) == 0.75
     assert _numbers(tmp_path / "best") == [2]  # the second one that was written
 
@@ -278,7 +281,7 @@ def test_damaged_best_is_chosen_anew(tmp_path, capsys):
     assert "the next validation chooses anew" in capsys.readouterr().err
     assert resumed.best == (0, -math.inf)
     one.model.trainable_variables[0].assign(tf.fill([2, 3], 0.5))
-    assert resumed.offer_best(0.5)
+    assert resumed.offer_best(0.5, threshold=0.5)
     assert _best_weight(tmp_path) == 0.5
 
 

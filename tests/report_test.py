@@ -14,7 +14,7 @@ HEAD = "chip_id,event,scored_pixels,tp,fp,fn,tn,iou,without_s2"
 MORE = ",".join(f"{kind}_{name}" for kind in ("boundary", "flood") for name in ("tp", "fp", "fn", "tn"))
 
 
-def _kept(run, found, settings=""):
+def _kept(run, found, settings="", threshold=0.5):
     """A run that finds so many of the 100 water pixels of each of four chips, and nothing else."""
     lines = [f"{HEAD},{MORE}"]
     for chip_id, tp in zip(CHIPS, found, strict=True):
@@ -22,7 +22,13 @@ def _kept(run, found, settings=""):
         lines.append(f"{chip_id},{chip_id[0]},1000,{counts},{tp / 100},0,{counts},0,0,0,0")
     pooled = sum(found) / 400
     scores = dict.fromkeys(("iou_pooled", "iou_per_chip", "precision", "recall", "f1", "boundary_iou", "ece"), pooled)
-    split = scores | {"source": "real", "unscorable_chips": [], "share_without_s2": 0.0, "chips": lines}
+    split = scores | {
+        "threshold": threshold,
+        "source": "real",
+        "unscorable_chips": [],
+        "share_without_s2": 0.0,
+        "chips": lines,
+    }
     split["reliability"] = calibration.empty().as_json()
     return results.Kept(run, settings, {}, {"test": split})
 
@@ -118,3 +124,14 @@ def test_extremes_are_the_chips_that_distillation_changed_most():
     assert len(random) == 2
     assert random == cases.random_chips(hand.runs[0].chips("test")[::-1], 2)
     assert {row.role for row in table1.ALL_ROWS} == {rows.OTSU, *rows.TRAINING_ORDER} - {rows.ALL_LABELS}
+
+
+def test_thresholds_stand_in_the_table_where_they_were_chosen():
+    row = OMBRIA[0], next(row for row in OMBRIA if row.key == "after_hand_40")
+    otsu = Method(row[0], [_kept("after_otsu", (30, 30, 30, 30))])
+    runs = [_kept(f"after_hand_40_seed{seed}", (50, 50, 50, 50), threshold=0.3 + seed / 4) for seed in (0, 1)]
+    lines = tables.scores([otsu, Method(row[1], runs)], "test").splitlines()
+    assert lines[0].endswith("| Recall | Thresholds |")
+    assert lines[2].endswith("| - |")
+    assert lines[3].endswith("| 0.30, 0.55 |")
+    assert "Thresholds" not in tables.scores([otsu], "test")

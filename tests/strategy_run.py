@@ -111,7 +111,7 @@ def run(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
         "weights": flat(one.model.trainable_variables),
         "statistics": flat(one.model.non_trainable_variables),
         "loss": metrics[trainer.LOSS].numpy(),
-        "counts": counts.numpy(),
+        "counts": counts.numpy()[0],
         "chief": np.bool_(strategies.is_chief(strategy)),
         "wrote_model_dir": np.bool_(_writes_to_model_dir(strategy)),
     }

@@ -136,7 +136,7 @@ def test_averages_are_validated_and_kept_as_best_and_resumed(tmp_path):
     def run(trainer, folder, num_steps):
         def validate():
             validated.append(trainer.weights()[0])
-            return {training_csv.VALIDATION_IOU: 0.1 * len(validated)}
+            return {training_csv.VALIDATION_IOU: 0.1 * len(validated), training_csv.VALIDATION_THRESHOLD: 0.5}
 
         state = checkpoints.RunState(trainer, str(folder), _info(), 2)
         step, log = state.restore(), run_log.RunLog(str(folder), 0)

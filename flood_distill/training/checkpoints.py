@@ -16,7 +16,8 @@ from flood_distill.training.trainer import Trainer
 class RunState:
     """Saves and restores weights, batch-norm statistics, momenta, step and the best validation so far.
 
-    The best validation is what `model_dir`/best says of itself: weights, step and IoU are one checkpoint.
+    The best validation is what `model_dir`/best says of itself: weights, step, IoU and threshold are one
+    checkpoint.
 
     Args:
         trainer: whose state it is.
@@ -37,9 +38,11 @@ class RunState:
         self._write = write
         self._best_iou = tf.Variable(-math.inf, dtype=tf.float64, trainable=False)
         self._best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._best_threshold = tf.Variable(info.threshold, dtype=tf.float64, trainable=False)
+        self._numbers = {"iou": self._best_iou, "step": self._best_step, "threshold": self._best_threshold}
         self._latest = tf.train.Checkpoint(model=trainer.model, optimizer=trainer.optimizer, step=trainer.step)
         self._latest_folder = CheckpointFolder(self._latest, self._path(contract.CHECKPOINTS_DIR), max_to_keep, write)
-        best = tf.train.Checkpoint(model=trainer.model, iou=self._best_iou, step=self._best_step)
+        best = tf.train.Checkpoint(model=trainer.model, **self._numbers)
         self._best_folder = CheckpointFolder(best, self._path(contract.BEST_DIR), 1, write)
 
     @property
@@ -70,8 +73,12 @@ class RunState:
         """
         self._latest_folder.save(int(self._trainer.step.numpy()))
 
-    def offer_best(self, iou: float) -> bool:
-        """Keeps the current weights if `iou`, the pooled validation IoU, beats every earlier one.
+    def offer_best(self, iou: float, threshold: float) -> bool:
+        """Keeps the current weights if their validation beats every earlier one.
+
+        Args:
+            iou: pooled water IoU.
+            threshold: of probability, that the IoU is measured at.
 
         Raises:
             UserError: if the disk is full; the best weights so far stay.
@@ -80,6 +87,7 @@ class RunState:
             return False
         self._best_iou.assign(iou)
         self._best_step.assign(self._trainer.step.read_value())
+        self._best_threshold.assign(threshold)
         # Numbered one by one, so that even a run that repeats its steps never writes over the only best weights.
         self._best_folder.save(self._best_folder.next_number())
         self._write_info()
@@ -107,12 +115,13 @@ class RunState:
             checkpoint_folder.warn(f"{error}; the next validation chooses anew")
             return
         if path is not None:
-            only_numbers = tf.train.Checkpoint(iou=self._best_iou, step=self._best_step)
+            only_numbers = tf.train.Checkpoint(**self._numbers)
             only_numbers.restore(path).assert_existing_objects_matched().expect_partial()
             self._write_info()
 
     def _write_info(self) -> None:
         self._info.step, self._info.iou = self.best
+        self._info.threshold = float(self._best_threshold.numpy())
         if self._write:
             model_info.write(self._info, self._model_dir)
 

@@ -81,6 +81,7 @@ def train(
     chip_list: str = "",
     mixing: str = "size",
     validation_dataset: str = contract.HAND,
+    thresholds: Sequence[float] = (contract.WATER_THRESHOLD,),
     num_steps: int = gin.REQUIRED,
     batch_size: int = gin.REQUIRED,
     crop_size_px: int = gin.REQUIRED,
@@ -120,6 +121,8 @@ def train(
             chip ids; empty takes all.
         mixing: ``size`` (every example equally often) or ``equal`` (every dataset equally often, section 3.2).
         validation_dataset: its validation split chooses the best weights.
+        thresholds: of probability; each validation takes the one with the highest IoU, and the best weights' becomes
+            the model's. One alone is simply used.
         num_steps: optimizer steps.
         batch_size: global batch, split over the replicas.
         crop_size_px: height and width of a training image.
@@ -156,7 +159,7 @@ def train(
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     distribution = strategies.make_strategy(strategy, tpu)
-    _check_settings(task, inputs, teacher_model_dir, max_gradient_norm)
+    _check_settings(task, inputs, teacher_model_dir, max_gradient_norm, thresholds)
     _check_batch_size(distribution, batch_size, accumulation_steps)
     mixed_precision.check(precision)
     start = initial.InitialWeights(
@@ -189,6 +192,7 @@ def train(
         "accumulation_steps": accumulation_steps,
         "recompute": recompute,
         "max_gradient_norm": max_gradient_norm,
+        "thresholds": thresholds,
     }
     objective, teacher = _objective(distribution, task, teacher_model_dir, info)
     trainer = _make_trainer(distribution, info, objective, num_steps, steps)
@@ -236,7 +240,9 @@ def train(
         return Outcome(step, *state.best, stopped=step < num_steps)
 
 
-def _check_settings(task: str, inputs: str, teacher_model_dir: str, max_gradient_norm: float) -> None:
+def _check_settings(
+    task: str, inputs: str, teacher_model_dir: str, max_gradient_norm: float, thresholds: Sequence[float]
+) -> None:
     if task not in (SUPERVISED, DISTILLATION):
         raise UserError(f"train.task={task!r}: not one of {SUPERVISED}, {DISTILLATION}")
     if inputs not in contract.INPUTS:
@@ -247,6 +253,8 @@ def _check_settings(task: str, inputs: str, teacher_model_dir: str, max_gradient
         raise UserError("--teacher_model_dir is for distillation; this gin file trains without a teacher")
     if max_gradient_norm < 0:
         raise UserError(f"train.max_gradient_norm={max_gradient_norm}: give 0 (no clipping) or more")
+    if not thresholds or not all(0 < threshold < 1 for threshold in thresholds):
+        raise UserError(f"train.thresholds={thresholds}: give one or more between 0 and 1")
 
 
 def _check_batch_size(distribution: tf.distribute.Strategy, batch_size: int, accumulation_steps: int) -> None:

@@ -22,7 +22,7 @@ from flood_distill.training.progress import Progress
 from flood_distill.training.run_log import RunLog
 from flood_distill.training.source_losses import SourceLosses
 from flood_distill.training.trainer import EMPTY, L2, LEARNING_RATE, LOSS, Trainer
-from flood_distill.training.training_csv import VALIDATION_IOU
+from flood_distill.training.training_csv import VALIDATION_IOU, VALIDATION_THRESHOLD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Loop:
         log: takes the reports.
         cadence: when what happens.
         batch_size: examples of a step, for the throughput.
-        validate: () -> what is reported of the current weights, `VALIDATION_IOU` among it.
+        validate: () -> what is reported of the current weights, `VALIDATION_IOU` and
+            `VALIDATION_THRESHOLD` among it.
         observer: looks at the network after validations.
         source_losses: the trainer's objective, which knows the loss on each dataset.
         examples_of: step, counted from 1 -> names of the examples in its batch.
@@ -119,7 +120,7 @@ class Loop:
                 if self._cadence.validates(step):
                     with weight_averaging.averaged(self._trainer.model, self._trainer.optimizer):
                         report |= self._validate()
-                        self._state.offer_best(report[VALIDATION_IOU])
+                        self._state.offer_best(report[VALIDATION_IOU], report[VALIDATION_THRESHOLD])
                         self._observer.look(step, last=step == self._cadence.num_steps)
                 bar.show(step, report, self._state.best)
                 self._log.report(step, report)

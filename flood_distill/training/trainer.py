@@ -1,7 +1,8 @@
 """The inner loop, written once for every strategy."""
 
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -43,6 +44,7 @@ class Trainer:
         accumulation_steps: number of micro-batches of a batch.
         max_gradient_norm: gradients of a longer Euclidean norm, over all weights, are scaled to it; 0 never does.
         recompute: keep less of the forward pass and compute it again for the gradients: memory for time.
+        thresholds: `evaluate_step` counts water where the probability is at least each of these.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class Trainer:
         accumulation_steps: int = 1,
         max_gradient_norm: float = 0.0,
         recompute: bool = False,
+        thresholds: Sequence[float] = (contract.WATER_THRESHOLD,),
     ):
         self.strategy = strategy
         self.model = model
         self.optimizer = optimizer
+        self.thresholds = tuple(thresholds)
         self._objective = objective
         self._regularizer = regularizer
         self._seed = seed
@@ -118,7 +122,11 @@ class Trainer:
 
     @tf.function
     def evaluate_step(self, batch: dict) -> tf.Tensor:
-        """Returns tp, fp, fn, tn of one global batch over its scored pixels, int64 [4]; in float32 arithmetic."""
+        """Returns tp, fp, fn, tn of one global batch over its scored pixels; in float32 arithmetic.
+
+        Returns:
+            int64 [number of thresholds, 4].
+        """
         with mixed_precision.float32_arithmetic(self.model):
             per_replica = self.strategy.run(self._replica_counts, args=(batch,))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
@@ -239,8 +247,10 @@ class Trainer:
 
     def _replica_counts(self, batch: dict) -> tf.Tensor:
         logits = self.model(batch[contract.IMAGE], training=False)
-        water = logits[..., contract.WATER] >= logits[..., contract.DRY]
-        return tf.cast(tf.reduce_sum(confusion.confusion_counts(water, batch[contract.LABEL]), axis=0), tf.int64)
+        difference = logits[..., contract.WATER] - logits[..., contract.DRY]
+        masks = [difference >= math.log(threshold / (1 - threshold)) for threshold in self.thresholds]
+        counts = [tf.reduce_sum(confusion.confusion_counts(mask, batch[contract.LABEL]), axis=0) for mask in masks]
+        return tf.cast(tf.stack(counts), tf.int64)
 
     def _seed_dropout(self, part: tf.Tensor) -> None:
         """Every image of a step drops its own features: replicas and micro-batches are counted on."""

@@ -16,10 +16,11 @@ LOSS = "loss"  # data term, the mean of the steps since the row before
 L2 = "l2"  # weight decay, the other term of the loss
 IMAGES_PER_SECOND = "images_per_second"  # of the training steps alone
 VALIDATION_IOU = "validation_iou"  # pooled
+VALIDATION_THRESHOLD = "validation_threshold"  # of probability, that the IoU is measured at
 # Distillation: on the pixels of the validation split that Sentinel-1 and 2 are valid at.
 TEACHER_DISTANCE = "teacher_distance"  # the distillation loss
 TEACHER_AGREEMENT = "teacher_agreement"  # share of the pixels that both call the same
-COLUMNS = (STEP, HOURS, LEARNING_RATE, LOSS, L2, IMAGES_PER_SECOND, VALIDATION_IOU)
+COLUMNS = (STEP, HOURS, LEARNING_RATE, LOSS, L2, IMAGES_PER_SECOND, VALIDATION_IOU, VALIDATION_THRESHOLD)
 TEACHER_COLUMNS = (TEACHER_DISTANCE, TEACHER_AGREEMENT)
 
 Row = dict[str, str]

@@ -1,14 +1,16 @@
 """What the validation split says of the current weights."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from flood_distill import statistics
+import numpy as np
+
+from flood_distill import contract, statistics
 from flood_distill.training import agreement
 from flood_distill.training.agreement import TeacherAgreement
 from flood_distill.training.precise_batch_norm import PreciseBatchNorm
 from flood_distill.training.trainer import Trainer
-from flood_distill.training.training_csv import VALIDATION_IOU
+from flood_distill.training.training_csv import VALIDATION_IOU, VALIDATION_THRESHOLD
 
 
 class Validation:
@@ -34,7 +36,10 @@ class Validation:
         self._batch_norms = batch_norms
 
     def __call__(self) -> dict[str, float]:
-        """Returns what is reported, by column of training.csv; the pooled water IoU is 0 where nothing is water."""
+        """Returns what is reported, by column of training.csv.
+
+        The pooled water IoU is that of the best of the trainer's thresholds; 0 where nothing is water.
+        """
         if self._batch_norms:
             self._batch_norms.measure()
         counts, sums = 0, 0
@@ -42,6 +47,20 @@ class Validation:
             counts += self._trainer.evaluate_step(batch)
             if self._teacher:
                 sums += self._teacher.sums(batch)
-        iou = statistics.iou(statistics.Counts(*(int(count) for count in counts)))
-        report = {VALIDATION_IOU: 0.0 if math.isnan(iou) else iou}
+        iou, threshold = best_threshold(counts.numpy(), self._trainer.thresholds)
+        report = {VALIDATION_IOU: iou, VALIDATION_THRESHOLD: threshold}
         return report | agreement.means(sums) if self._teacher else report
+
+
+def best_threshold(counts: np.ndarray, thresholds: Sequence[float]) -> tuple[float, float]:
+    """Returns the highest pooled IoU and its threshold; of equally good ones the nearest to 0.5.
+
+    Args:
+        counts: integer [number of thresholds, 4]: tp, fp, fn, tn.
+        thresholds: of probability.
+    """
+    ious = [statistics.iou(statistics.Counts(*(int(count) for count in row))) for row in counts]
+    scores = [0.0 if math.isnan(iou) else iou for iou in ious]
+    return max(
+        zip(scores, thresholds, strict=True), key=lambda pair: (pair[0], -abs(pair[1] - contract.WATER_THRESHOLD))
+    )

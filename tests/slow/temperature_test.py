@@ -4,6 +4,7 @@ import fake_records
 import numpy as np
 import pytest
 import tiny_models
+from scipy.special import expit
 
 from flood_distill import model_info, temperature
 from flood_distill.errors import UserError
@@ -51,6 +52,15 @@ def test_calibration_is_written_and_a_second_one_changes_nothing(tmp_path):
     first = temperature.calibrate(str(tmp_path), dataset)
     assert first["after"] < first["before"]
     assert model_info.read(tmp_path).temperature == first["temperature"] != 1
+    assert model_info.read(tmp_path).threshold == pytest.approx(0.5)
     second = temperature.calibrate(str(tmp_path), dataset)
     assert second["temperature"] == pytest.approx(first["temperature"], rel=0.02)
     assert second["before"] == pytest.approx(first["before"], rel=0.01)
+
+
+def test_masks_do_not_change_with_the_temperature():
+    logits = np.linspace(-5, 5, 1001)
+    before, after = expit(logits / 1.0), expit(logits / 2.5)
+    np.testing.assert_array_equal(before >= 0.3, after >= temperature.same_mask(0.3, ratio=2.5))
+    assert temperature.same_mask(0.5, ratio=2.5) == 0.5
+    assert temperature.same_mask(expit(-1.0), ratio=2.0) == pytest.approx(expit(-0.5))
