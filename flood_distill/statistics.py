@@ -99,6 +99,18 @@ def iou(counts: Counts) -> float:
     return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
+def best_threshold(counts: np.ndarray, thresholds: Sequence[float]) -> tuple[float, float]:
+    """Returns the highest IoU, 0 where it is 0 / 0, and its threshold; of equally good ones the nearest to 0.5.
+
+    Args:
+        counts: integer [number of thresholds, 4]: tp, fp, fn, tn.
+        thresholds: of probability.
+    """
+    ious = [iou(Counts(*(int(count) for count in row))) for row in counts]
+    scored = [(0.0 if math.isnan(one) else one, threshold) for one, threshold in zip(ious, thresholds, strict=True)]
+    return max(scored, key=lambda pair: (pair[0], -abs(pair[1] - contract.WATER_THRESHOLD)))
+
+
 def chip_iou(counts: Counts) -> float:
     """Returns the IoU of one chip, NaN without any scored pixel.
 

@@ -68,3 +68,9 @@ def test_nothing_over_nothing_is_not_a_number():
     dry = statistics.scores([ChipResult("c", "c", Counts(tn=9))])
     assert math.isnan(dry["iou_pooled"])
     assert dry["iou_per_chip"] == 1
+
+
+def test_best_threshold_and_of_equals_the_nearest_to_a_half():
+    counts = np.array([[8, 2, 0, 0], [6, 0, 2, 0], [8, 2, 0, 0], [0, 0, 0, 9]])  # IoU 0.8, 0.75, 0.8, none
+    assert statistics.best_threshold(counts, (0.1, 0.5, 0.7, 0.9)) == (0.8, 0.7)
+    assert statistics.best_threshold(counts[3:], (0.9,)) == (0.0, 0.9)

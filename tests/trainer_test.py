@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from flood_distill import contract
-from flood_distill.training import fused_batch_norm, objectives, optimization, strategies, trainer, validation
+from flood_distill.training import fused_batch_norm, objectives, optimization, strategies, trainer
 
 SIZE = 33
 
@@ -90,12 +90,6 @@ def test_counts_by_threshold():
         assert fp == np.sum((water >= threshold) & (label == 0))
         assert tp + fp + fn + tn == np.sum(label >= 0)
     assert counts[0, 0] > counts[2, 0]  # fewer pixels are as sure
-
-
-def test_validation_takes_the_best_threshold_and_of_equals_the_nearest_to_a_half():
-    counts = np.array([[8, 2, 0, 0], [6, 0, 2, 0], [8, 2, 0, 0], [0, 0, 0, 9]])  # IoU 0.8, 0.75, 0.8, none
-    assert validation.best_threshold(counts, (0.1, 0.5, 0.7, 0.9)) == (0.8, 0.7)
-    assert validation.best_threshold(counts[3:], (0.9,)) == (0.0, 0.9)
 
 
 def test_dropout_depends_on_seed_and_step_only():

@@ -1,11 +1,8 @@
 """What the validation split says of the current weights."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
-
-from flood_distill import contract, statistics
+from flood_distill import statistics
 from flood_distill.training import agreement
 from flood_distill.training.agreement import TeacherAgreement
 from flood_distill.training.precise_batch_norm import PreciseBatchNorm
@@ -47,20 +44,6 @@ class Validation:
             counts += self._trainer.evaluate_step(batch)
             if self._teacher:
                 sums += self._teacher.sums(batch)
-        iou, threshold = best_threshold(counts.numpy(), self._trainer.thresholds)
+        iou, threshold = statistics.best_threshold(counts.numpy(), self._trainer.thresholds)
         report = {VALIDATION_IOU: iou, VALIDATION_THRESHOLD: threshold}
         return report | agreement.means(sums) if self._teacher else report
-
-
-def best_threshold(counts: np.ndarray, thresholds: Sequence[float]) -> tuple[float, float]:
-    """Returns the highest pooled IoU and its threshold; of equally good ones the nearest to 0.5.
-
-    Args:
-        counts: integer [number of thresholds, 4]: tp, fp, fn, tn.
-        thresholds: of probability.
-    """
-    ious = [statistics.iou(statistics.Counts(*(int(count) for count in row))) for row in counts]
-    scores = [0.0 if math.isnan(iou) else iou for iou in ious]
-    return max(
-        zip(scores, thresholds, strict=True), key=lambda pair: (pair[0], -abs(pair[1] - contract.WATER_THRESHOLD))
-    )
