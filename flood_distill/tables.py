@@ -1,6 +1,7 @@
 """The tables of a report, from kept results: scores with intervals, differences with paired ones, events."""
 
 import dataclasses
+import itertools
 import math
 import statistics as stdlib_statistics
 from collections.abc import Callable, Sequence
@@ -123,8 +124,13 @@ def events(methods: Sequence[Method], split: str) -> str:
 
 
 def gap_closed(methods: Sequence[Method], split: str) -> str:
-    """Returns for each number of labels which share of the gap to the all-labels student distillation closes."""
+    """Returns for each number of labels what distillation gains.
+
+    Columns: the share of the gap to the all-labels student that it closes, and how many times as many hand labels the
+    student without a teacher needs for the same IoU, read off its curve (`labels_needed`).
+    """
     heads = ["Dataset", "Hand labels", "Hand", "Distilled", "Gain, points", "Paired 95 % interval", "Gap closed"]
+    heads.append("A label is worth")
     body = []
     for first, second in compared(methods):
         if (first.row.role, second.row.role) != (rows.DISTILLED, rows.HAND) or first.row.num_labels is None:
@@ -132,7 +138,8 @@ def gap_closed(methods: Sequence[Method], split: str) -> str:
         one, other = first.sample(split), second.sample(split)
         gain = bootstrap.difference(one, other)
         cells = [first.row.dataset, str(first.row.num_labels), number(_value(other)), number(_value(one))]
-        body.append([*cells, signed(gain), ends(gain), _share(gain, other, methods, first.row, split)])
+        cells += [signed(gain), ends(gain), _share(gain, other, methods, first.row, split)]
+        body.append([*cells, _factor(_value(one), methods, first.row, split)])
     return markdown(heads, body) if body else ""
 
 
@@ -140,6 +147,33 @@ def _share(gain: Interval, hand: Sample, methods: Sequence[Method], row: Row, sp
     whole = [one for one in methods if one.row.role == rows.ALL_LABELS and rows.comparable(one.row, row)]
     gap = _value(whole[0].sample(split)) - _value(hand) if whole else 0.0
     return f"{100 * gain.value / gap:.0f} %" if gap > 0 else "n/a"
+
+
+def labels_needed(curve: Sequence[tuple[int, float]], iou: float) -> float:
+    """Returns the number of labels at which a curve first reaches an IoU, infinity where it does not.
+
+    Args:
+        curve: (number of labels, IoU), by number; between them the IoU is linear in the logarithm of the number. It is
+            taken to be reached at the first number already where that has it, however few labels would do.
+        iou: to reach.
+    """
+    if curve[0][1] >= iou:
+        return curve[0][0]
+    for (low, before), (high, after) in itertools.pairwise(curve):
+        if before < iou <= after:
+            return low * (high / low) ** ((iou - before) / (after - before))
+    return math.inf
+
+
+def _factor(iou: float, methods: Sequence[Method], row: Row, split: str) -> str:
+    hand = [one for one in methods if one.row.role == rows.HAND and one.row.dataset == row.dataset]
+    curve = sorted((one.row.num_labels, _value(one.sample(split))) for one in hand if one.row.num_labels)
+    if len(curve) < 2:
+        return "n/a"
+    needed = labels_needed(curve, iou)
+    if math.isinf(needed):
+        return f"more than {curve[-1][0] / row.num_labels:.1f}"
+    return f"{'at most ' * (needed == curve[0][0])}{needed / row.num_labels:.1f}"
 
 
 def _value(sample: Sample) -> float:

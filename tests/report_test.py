@@ -62,8 +62,12 @@ def written(tmp_path_factory):
 
 def test_labels_and_the_gap_that_distillation_closes(written):
     text = written.read_text()
-    assert "| ombria/after | 20 | 40.00 | 60.00 | +20.00 | 20.00 to 20.00 | 50 % |" in text  # (60 - 40) / (80 - 40)
-    assert "| ombria/after | 40 | 52.00 | 72.00 | +20.00 | 18.50 to 21.50 | 71 % |" in text  # (72 - 52) / (80 - 52)
+    assert (
+        "| ombria/after | 20 | 40.00 | 60.00 | +20.00 | 20.00 to 20.00 | 50 % | more than 2.0 |" in text
+    )  # (60 - 40) / (80 - 40)
+    assert (
+        "| ombria/after | 40 | 52.00 | 72.00 | +20.00 | 18.50 to 21.50 | 71 % | more than 1.0 |" in text
+    )  # (72 - 52) / (80 - 52)
     # Chips gain 18, 20, 20, 22: of 4 drawn, all 18 comes up in 1 / 256, three of 18 and one of 20 in 8 / 256.
     assert (written.parent / "report_label_efficiency.png").read_bytes().startswith(b"\x89PNG")
 
@@ -135,3 +139,12 @@ def test_thresholds_stand_in_the_table_where_they_were_chosen():
     assert lines[2].endswith("| - |")
     assert lines[3].endswith("| 0.30, 0.55 |")
     assert "Thresholds" not in tables.scores([otsu], "test")
+
+
+def test_labels_needed_are_read_off_the_curve():
+    curve = [(20, 0.3), (40, 0.4), (80, 0.35), (160, 0.5)]
+    assert tables.labels_needed(curve, 0.2) == 20
+    assert tables.labels_needed(curve, 0.35) == pytest.approx(20 * 2**0.5)  # halfway, in the logarithm
+    assert tables.labels_needed(curve, 0.4) == 40
+    assert tables.labels_needed(curve, 0.45) == pytest.approx(80 * 2 ** (2 / 3))  # from 0.35 to 0.5
+    assert tables.labels_needed(curve, 0.6) == float("inf")
