@@ -120,7 +120,9 @@ def _training(work: Path, run: str, trained: dict, data_dir: str) -> dict:
 
 def _without_places(text: str, work: Path, data_dir: str) -> str:
     """Names the folders W and R: where they lay is nobody's business."""
-    return text.replace(data_dir, "R").replace(str(work), "W")
+    for place, name in sorted(((data_dir, "R"), (str(work), "W")), key=lambda pair: -len(pair[0])):
+        text = text.replace(place, name)  # the longer one first: it may begin with the other
+    return text
 
 
 def _best_gin(command: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +149,9 @@ def test_labels_needed_are_read_off_the_curve():
     assert tables.labels_needed(curve, 0.4) == 40
     assert tables.labels_needed(curve, 0.45) == pytest.approx(80 * 2 ** (2 / 3))  # from 0.35 to 0.5
     assert tables.labels_needed(curve, 0.6) == float("inf")
+
+
+@pytest.mark.parametrize(("work", "data_dir"), [("/a/o_work", "/a/o"), ("/a", "/a/data")])
+def test_kept_commands_name_no_place(work, data_dir):
+    command = f"--data_dir={data_dir} --model_dir={work}/models/one"
+    assert results._without_places(command, Path(work), data_dir) == "--data_dir=R --model_dir=W/models/one"
