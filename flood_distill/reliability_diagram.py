@@ -1,9 +1,11 @@
 """The reliability diagram: how often it is water where a model says how probable water is."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -26,7 +28,8 @@ def draw(models: Mapping[str, Reliability], path: str | Path, target: str = "wat
     curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     curve.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="calibrated")
     edges = np.linspace(0, 1, NUM_BINS + 1)
-    for name, model in models.items():
+    colors = colormaps["tab10" if len(models) <= 10 else "tab20"].colors
+    for (name, model), color in zip(models.items(), itertools.cycle(colors)):
         filled = model.num_pixels > 0
         label = f"{name} (ECE {model.expected_calibration_error:.3f})"
         curve.plot(
@@ -35,9 +38,10 @@ def draw(models: Mapping[str, Reliability], path: str | Path, target: str = "wat
             marker="o",
             markersize=3.5,
             linewidth=1.2,
+            color=color,
             label=label,
         )
-        histogram.stairs(model.num_pixels, edges, linewidth=1.2)
+        histogram.stairs(model.num_pixels, edges, linewidth=1.2, color=color)
     curve.set(ylabel=f"share of {target}", xlim=(0, 1), ylim=(0, 1))
     histogram.set(xlabel=f"predicted probability of {target}", ylabel="scored pixels", yscale="symlog")
     for axis in (curve, histogram):

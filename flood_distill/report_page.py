@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -195,9 +196,12 @@ def _definition_section() -> str:
 def _draw_curves(work: Path, methods: Sequence[Method], output_dir: Path) -> None:
     from flood_distill.training import training_csv
 
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    several = len({one.row.dataset for one in methods}) > 1
+    figure = Figure(figsize=(11, 4 + 0.06 * len(methods)), layout="constrained")
     FigureCanvasAgg(figure)
     loss_axis, iou_axis = figure.subplots(1, 2)
+    for axis in (loss_axis, iou_axis):
+        axis.set_prop_cycle(color=colormaps["tab10" if len(methods) <= 10 else "tab20"].colors)
     for one in methods:
         if not one.row.trained:
             continue
@@ -206,14 +210,15 @@ def _draw_curves(work: Path, methods: Sequence[Method], output_dir: Path) -> Non
         if not log:
             continue
         steps = [int(line[training_csv.STEP]) for line in log]
-        loss_axis.plot(steps, [float(line[training_csv.LOSS]) for line in log], label=one.title, linewidth=1.2)
+        label = f"{one.title} ({one.row.dataset})" if several else one.title
+        loss_axis.plot(steps, [float(line[training_csv.LOSS]) for line in log], label=label, linewidth=1.2)
         if validated := training_csv.validations(log):
-            iou_axis.plot(*zip(*validated, strict=True), marker=".", label=one.title, linewidth=1.2)
+            iou_axis.plot(*zip(*validated, strict=True), marker=".", linewidth=1.2)
     loss_axis.set(title="Training loss (data term), one seed", xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     iou_axis.set(title="Validation IoU, pooled, one seed", xlabel="step", ylabel="IoU", ylim=(0, 1))
     for axis in (loss_axis, iou_axis):
         axis.grid(alpha=0.3)
-    if iou_axis.lines:
-        iou_axis.legend(fontsize=7, loc="lower right")
+    if loss_axis.lines:
+        figure.legend(*loss_axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
     with files.whole_file(output_dir / CURVES_PNG) as temporary:
         figure.savefig(temporary, dpi=110)
