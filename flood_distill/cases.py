@@ -77,8 +77,8 @@ def _chip_ious(one: Method, split: str) -> Mapping[str, float]:
 
 
 def _shown(methods: Sequence[Method], work: Path) -> list[Method]:
-    """The rows to draw, in the order Otsu, hand, weak, distilled, teacher, all labels."""
-    order = (rows.OTSU, rows.HAND, rows.WEAK, rows.DISTILLED, rows.TEACHER, rows.ALL_LABELS)
+    """The rows to draw, in the order Otsu, hand (both), weak, distilled, teacher, all labels."""
+    order = (rows.OTSU, rows.HAND, rows.HAND_SMALL_CROPS, rows.WEAK, rows.DISTILLED, rows.TEACHER, rows.ALL_LABELS)
     there = [one for one in methods if (_evaluation(one, work) / evaluation.PREDICTIONS_NPZ).exists()]
     there = [one for one in there if one.row.dataset == there[0].row.dataset]
     numbers = {one.row.num_labels: len(one.runs) for one in there if one.row.num_labels}

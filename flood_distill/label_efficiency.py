@@ -9,7 +9,12 @@ from matplotlib.figure import Figure
 from flood_distill import bootstrap, files, rows
 from flood_distill.tables import Method
 
-_CURVES = ((rows.TEACHER, "tab:purple"), (rows.DISTILLED, "tab:blue"), (rows.HAND, "tab:orange"))
+_CURVES = (
+    (rows.TEACHER, "tab:purple"),
+    (rows.DISTILLED, "tab:blue"),
+    (rows.HAND, "tab:orange"),
+    (rows.HAND_SMALL_CROPS, "tab:brown"),
+)
 _LINES = ((rows.ALL_LABELS, "0.2", "-"), (rows.WEAK, "tab:green", "--"), (rows.OTSU, "0.55", ":"))
 DPI = 110
 

@@ -7,16 +7,18 @@ from flood_distill import contract
 # What a row is in the comparison; tables compare roles.
 OTSU = "otsu"
 HAND = "hand"
+HAND_SMALL_CROPS = "hand_small_crops"  # OMBRIA: hand labels, the other setting that was tried
 WEAK = "weak"
 DISTILLED = "distilled"
 TEACHER = "teacher"
 ALL_LABELS = "all_labels"
 # Teachers first, then what waits for none, so that several machines always have something to do.
-TRAINING_ORDER = (TEACHER, HAND, DISTILLED, WEAK, ALL_LABELS)
+TRAINING_ORDER = (TEACHER, HAND, DISTILLED, WEAK, ALL_LABELS, HAND_SMALL_CROPS)
 # What the paper claims, as (better, than what).
 COMPARISONS = (
     (HAND, OTSU),
     (DISTILLED, HAND),
+    (DISTILLED, HAND_SMALL_CROPS),
     (DISTILLED, WEAK),
     (TEACHER, DISTILLED),
     (DISTILLED, ALL_LABELS),

@@ -13,6 +13,8 @@ from flood_distill.results import Kept
 from flood_distill.rows import Row
 from flood_distill.statistics import ChipResult, Counts
 
+_ON_LABELS = (rows.HAND, rows.HAND_SMALL_CROPS)
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -129,17 +131,32 @@ def gap_closed(methods: Sequence[Method], split: str) -> str:
     Columns: the share of the gap to the all-labels student that it closes, and how many times as many hand labels the
     student without a teacher needs for the same IoU, read off its curve (`labels_needed`).
     """
-    heads = ["Dataset", "Hand labels", "Hand", "Distilled", "Gain, points", "Paired 95 % interval", "Gap closed"]
+    heads = [
+        "Dataset",
+        "Hand labels",
+        "Against",
+        "Its IoU",
+        "Distilled",
+        "Gain, points",
+        "Paired 95 % interval",
+        "Gap closed",
+    ]
     heads.append("A label is worth")
     body = []
     for first, second in compared(methods):
-        if (first.row.role, second.row.role) != (rows.DISTILLED, rows.HAND) or first.row.num_labels is None:
+        if second.row.role not in _ON_LABELS or first.row.num_labels is None:
             continue
         one, other = first.sample(split), second.sample(split)
         gain = bootstrap.difference(one, other)
-        cells = [first.row.dataset, str(first.row.num_labels), number(_value(other)), number(_value(one))]
+        cells = [
+            first.row.dataset,
+            str(first.row.num_labels),
+            second.row.title,
+            number(_value(other)),
+            number(_value(one)),
+        ]
         cells += [signed(gain), ends(gain), _share(gain, other, methods, first.row, split)]
-        body.append([*cells, _factor(_value(one), methods, first.row, split)])
+        body.append([*cells, _factor(_value(one), methods, second.row, split)])
     return markdown(heads, body) if body else ""
 
 
@@ -166,7 +183,7 @@ def labels_needed(curve: Sequence[tuple[int, float]], iou: float) -> float:
 
 
 def _factor(iou: float, methods: Sequence[Method], row: Row, split: str) -> str:
-    hand = [one for one in methods if one.row.role == rows.HAND and one.row.dataset == row.dataset]
+    hand = [one for one in methods if (one.row.role, one.row.dataset) == (row.role, row.dataset)]
     curve = sorted((one.row.num_labels, _value(one.sample(split))) for one in hand if one.row.num_labels)
     if len(curve) < 2:
         return "n/a"

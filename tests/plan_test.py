@@ -48,7 +48,7 @@ def test_a_number_of_labels_is_trained_whole_before_the_next_and_a_seed_before_t
     trained = [stage.name for stage in _job(tmp_path, "ombria_benchmark.gin").stages if stage.name.startswith("train_")]
     assert trained[:3] == [f"train_after_{name}_40_seed0" for name in ("teacher", "hand", "distilled")]
     seeds = [int(name[-1]) for name in trained]
-    assert seeds == sorted(seeds) == [0] * 19 + [1] * 13 + [2] * 13  # 5 and 3 settings of 3, weak and all of 2 datasets
+    assert seeds == sorted(seeds) == [0] * 24 + [1] * 16 + [2] * 16  # 5 and 3 settings of 4, weak and all of 2 datasets
 
 
 def test_printed_commands_name_what_they_come_after(tmp_path):
@@ -91,11 +91,12 @@ def test_plan_lists_trainings_and_their_hours(tmp_path):
 def test_ombria_rows_share_what_does_not_depend_on_labels():
     table = ombria_table.chosen([(contract.OMBRIA_AFTER, 20, (0,)), (contract.OMBRIA_AFTER, 40, (0, 1, 2))])
     by_key = {row.key: row for row in table}
-    assert len(by_key) == len(table) == 2 + 2 * 3 + 1
+    assert len(by_key) == len(table) == 2 + 2 * 4 + 1
     assert by_key["after_distilled_40"].teacher == "after_teacher_40"
     assert by_key["after_teacher_20"].seeds == (0,)
     assert by_key["after_all_labels"].seeds == by_key["after_weak"].seeds == (0, 1, 2)
     assert "train.chip_list='ombria_40'" in by_key["after_hand_40"].bindings
+    assert by_key["after_hand_small_40"].bindings == (*by_key["after_hand_40"].bindings, *ombria_table.SMALL_CROPS)
     assert not [one for one in by_key["after_distilled_40"].bindings if "chip_list" in one]  # taught on every pair
     assert rows.comparable(by_key["after_hand_40"], by_key["after_all_labels"])
     assert not rows.comparable(by_key["after_hand_40"], by_key["after_teacher_20"])
