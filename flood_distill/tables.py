@@ -140,8 +140,8 @@ def gap_closed(methods: Sequence[Method], split: str) -> str:
         "Gain, points",
         "Paired 95 % interval",
         "Gap closed",
+        "A label is worth",
     ]
-    heads.append("A label is worth")
     body = []
     for first, second in compared(methods):
         if second.row.role not in _ON_LABELS or first.row.num_labels is None:

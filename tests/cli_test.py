@@ -98,6 +98,10 @@ def _train(*flags):
     ("flags", "message"),
     [
         (["--gin_file=student_distill.gin"], "error: distillation needs --teacher_model_dir"),
+        (
+            ["--gin_file=teacher.gin", "--gin_param=train.thresholds=(0.5, 1.0)"],
+            r"error: train.thresholds=\(0.5, 1.0\): give one or more between 0 and 1",
+        ),
         (["--gin_file=teacher.gin"], "error: .*sen1floods11/hand.*data_prep.convert"),
         (["--gin_file=teacher.gin", "word"], "error: unexpected argument 'word'"),
     ],
