@@ -63,6 +63,9 @@ class Tiles:
     labels: np.ndarray
 
 
+Predict = Callable[[Sequence, Tiles], np.ndarray]
+
+
 def train(
     model: keras.Model,
     data: dict[str, jax.Array],
@@ -70,6 +73,7 @@ def train(
     batches: Iterable[np.ndarray],
     objective: Objective,
     frozen: object,
+    predict: Predict,
     validation: Tiles,
     settings: Settings,
     name: str,
@@ -83,6 +87,7 @@ def train(
         batches: which chips make each batch.
         objective: (logits, batch, frozen) -> weighted sum and weight of each example.
         frozen: arrays that the objective needs, such as a teacher's weights.
+        predict: from `predictor`, for this model.
         validation: chooses the best weights.
         settings: see there.
         name: beside the progress bar.
@@ -92,9 +97,8 @@ def train(
     """
     optimizer = _optimizer(settings)
     optimizer.build(model.trainable_variables)
-    state = [_values(model.trainable_variables), _values(model.non_trainable_variables), _values(optimizer.variables)]
+    state = [*weights(model), _values(optimizer.variables)]
     step = _make_step(model, optimizer, make_batch, objective, settings.decay_rate)
-    predict = predictor(model)
     best, best_state, loss = Best(0, -1.0, contract.WATER_THRESHOLD), state[:2], jnp.zeros(())
     started = time.perf_counter()
     bar = tqdm(zip(range(1, settings.num_steps + 1), batches, strict=False), total=settings.num_steps, desc=name)
@@ -109,14 +113,14 @@ def train(
         counts = [counts_at(probability, validation.labels, threshold) for threshold in settings.thresholds]
         iou, threshold = statistics.best_threshold(np.array(counts), settings.thresholds)
         if iou > best.iou:
-            best, best_state = Best(number, iou, threshold), jax.tree.map(jnp.copy, state[:2])
+            best, best_state = Best(number, iou, threshold), state[:2]
         rate = number / (time.perf_counter() - started)
         bar.set_postfix_str(f"loss {loss:.4f}, IoU {iou:.4f}, best {best.iou:.4f} at {best.step}, {rate:.1f} steps/s")
     _assign(model, best_state)
     return best
 
 
-def predictor(model: keras.Model, batch_size: int = 16) -> Callable[[Sequence, Tiles], np.ndarray]:
+def predictor(model: keras.Model, batch_size: int = 16) -> Predict:
     """Returns (trainable, other weights), tiles -> float32 [chips, tile height, tile width], probability of water."""
 
     @jax.jit

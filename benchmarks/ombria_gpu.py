@@ -127,9 +127,13 @@ def main(_: list[str]) -> None:
 
 
 def _table(dataset: str) -> list[Row]:
-    """All rows but the weak one, whose labels are made from whole tiles."""
+    """All rows but those on weak labels, which are made from whole tiles, and on crops smaller than a tile."""
     chosen = ombria_table.chosen([(dataset, _NUM_LABELS.value, range(_NUM_SEEDS.value))])
-    return [dataclasses.replace(row, seeds=tuple(row.seeds)) for row in chosen if row.role != roles.WEAK]
+    return [
+        dataclasses.replace(row, seeds=tuple(row.seeds))
+        for row in chosen
+        if row.role not in (roles.WEAK, roles.HAND_SMALL_CROPS)
+    ]
 
 
 def _runs(table: list[Row]) -> list[tuple[Row, int]]:
@@ -159,6 +163,8 @@ def _run(benchmark: Benchmark, row: Row, seed: int) -> None:
         _start_as(model, teacher)
         objective, frozen = _distilled(teacher, values), training.weights(teacher)
     data = _training_data(benchmark, values)
+    tiles = functools.partial(_tiles, inputs=inputs, output_stride=values["network"]["output_stride"])
+    predict = training.predictor(model)
     best = training.train(
         model,
         {key: jnp.asarray(array) for key, array in data.items()},
@@ -166,14 +172,15 @@ def _run(benchmark: Benchmark, row: Row, seed: int) -> None:
         _batches(len(data[contract.LABEL]), values["train"]["batch_size"], seed),
         objective,
         frozen,
-        _tiles(benchmark.split(contract.VALIDATION_SPLIT), inputs),
+        predict,
+        tiles(benchmark.split(contract.VALIDATION_SPLIT)),
         _settings(values, seed),
         name,
     )
     if row.role == roles.TEACHER:
         benchmark.weights_file(name).parent.mkdir(parents=True, exist_ok=True)
         model.save_weights(benchmark.weights_file(name))
-    probability = training.predictor(model)(training.weights(model), _tiles(test, inputs))
+    probability = predict(training.weights(model), tiles(test))
     _keep(benchmark, row, seed, probability, best, time.perf_counter() - began)
 
 
@@ -185,7 +192,7 @@ def _gin_values(row: Row, seed: int) -> dict[str, dict]:
     """
     for name in _CONFIGURABLES:
         _stand_in(name)
-    bindings = [*row.bindings, *_gin_params(), f"train.seed={seed}"]
+    bindings = [*row.bindings, *flags.FLAGS.gin_param, f"train.seed={seed}"]
     cli.parse_gin([row.gin_file, _GIN, *flags.FLAGS.gin_file], bindings, skip_unknown=True)
     values = {name: gin.get_configurable(name)() for name in _CONFIGURABLES}
     for name, fixed in _FIXED.items():
@@ -193,10 +200,6 @@ def _gin_values(row: Row, seed: int) -> dict[str, dict]:
             if values[name].get(key, only) != only:
                 raise UserError(f"{name}.{key}={values[name][key]!r}: this benchmark knows {only!r} only")
     return values
-
-
-def _gin_params() -> list[str]:
-    return list(flags.FLAGS.gin_param)
 
 
 @functools.cache
@@ -295,15 +298,20 @@ def _settings(values: dict, seed: int) -> training.Settings:
     )
 
 
-def _tiles(split: dict[str, np.ndarray], inputs: str) -> training.Tiles:
-    """Whole tiles, padded with invalid pixels at the bottom and right to k * 16 + 1."""
+def _tiles(split: dict[str, np.ndarray], inputs: str, output_stride: int) -> training.Tiles:
+    """Whole tiles, padded with invalid pixels at the bottom and right to k * output_stride + 1."""
     bands = [augmentation.normalized(split[contract.S1], split["s1_valid"])]
     if inputs == contract.INPUT_S1_S2:
         bands.append(augmentation.normalized(split[contract.S2], split["s2_valid"]))
     images = np.concatenate(bands, axis=-1).astype(np.float32)
-    margin = [(0, sizes.padded_size_px(size, 16) - size) for size in images.shape[1:3]]
+    margin = [(0, sizes.padded_size_px(size, output_stride) - size) for size in images.shape[1:3]]
     images = np.pad(images, [(0, 0), *margin, (0, 0)], constant_values=contract.FILL_VALUE)
-    return training.Tiles(images, np.where(split["s1_valid"], split[contract.LABEL], contract.IGNORE_LABEL))
+    return training.Tiles(images, _scored_labels(split))
+
+
+def _scored_labels(split: dict[str, np.ndarray]) -> np.ndarray:
+    """Labels, -1 where a pixel is not scored."""
+    return np.where(split["s1_valid"], split[contract.LABEL], contract.IGNORE_LABEL)
 
 
 def _with_nan(split: dict[str, np.ndarray]) -> np.ndarray:
@@ -315,19 +323,15 @@ def _keep(
 ) -> None:
     """Writes what flood_distill.report reads."""
     split = benchmark.split(contract.TEST_SPLIT)
+    labels = _scored_labels(split)
+    scored = labels != contract.IGNORE_LABEL
     chips = [
-        _chip_result(name, water, label, s1_valid, s2_valid)
-        for name, water, label, s1_valid, s2_valid in zip(
-            split[contract.CHIP_ID],
-            probability >= best.threshold,
-            split[contract.LABEL],
-            split["s1_valid"],
-            split["s2_valid"],
-            strict=True,
+        _chip_result(*chip)
+        for chip in zip(
+            split[contract.CHIP_ID], probability >= best.threshold, labels, scored, split["s2_valid"], strict=True
         )
     ]
-    scored = split["s1_valid"] & (split[contract.LABEL] != contract.IGNORE_LABEL)
-    reliability = calibration.reliability(probability.astype(np.float32), split[contract.LABEL], scored)
+    reliability = calibration.reliability(probability.astype(np.float32), labels, scored)
     scores = statistics.scores(chips)
     shores = statistics.pooled(dataclasses.replace(chip, counts=chip.boundary) for chip in chips)
     found = {
@@ -352,9 +356,8 @@ def _keep(
 
 
 def _chip_result(
-    chip_id: str, water: np.ndarray, label: np.ndarray, s1_valid: np.ndarray, s2_valid: np.ndarray
+    chip_id: str, water: np.ndarray, label: np.ndarray, scored: np.ndarray, s2_valid: np.ndarray
 ) -> statistics.ChipResult:
-    scored = s1_valid & (label != contract.IGNORE_LABEL)
     return statistics.ChipResult(
         chip_id,
         "ombria",

@@ -29,8 +29,11 @@ def draw(methods: Sequence[Method], path: Path) -> None:
     datasets = list(dict.fromkeys(one.row.dataset for one in methods))
     figure = Figure(figsize=(5.6 * len(datasets), 4.8), layout="constrained")
     FigureCanvasAgg(figure)
+    shown = {}
     for axis, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
         _draw_panel(axis, dataset, [one for one in methods if one.row.dataset == dataset])
+        shown |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=2 * len(datasets), fontsize=7)
     with files.whole_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 
@@ -57,4 +60,3 @@ def _draw_panel(axis, dataset: str, methods: Sequence[Method]) -> None:
     axis.minorticks_off()
     axis.set(title=f"{dataset}: IoU on the test split, pooled", xlabel="hand-labelled chips", ylabel="IoU")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)  # off the bars

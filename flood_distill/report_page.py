@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -14,6 +13,7 @@ from flood_distill import (
     contract,
     files,
     label_efficiency,
+    plot_colors,
     reliability_diagram,
     rows,
     scene_files,
@@ -200,8 +200,7 @@ def _draw_curves(work: Path, methods: Sequence[Method], output_dir: Path) -> Non
     figure = Figure(figsize=(11, 4 + 0.06 * len(methods)), layout="constrained")
     FigureCanvasAgg(figure)
     loss_axis, iou_axis = figure.subplots(1, 2)
-    for axis in (loss_axis, iou_axis):
-        axis.set_prop_cycle(color=colormaps["tab10" if len(methods) <= 10 else "tab20"].colors)
+    plot_colors.set_cycle((loss_axis, iou_axis), len(methods))
     for one in methods:
         if not one.row.trained:
             continue
