@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import ombria_arrays
+from benchmarks import chip_blocks
 from flood_distill import augmentation, contract
 
 jax_augmentation = pytest.importorskip("benchmarks.jax_augmentation", reason="needs jax (extra backends)")
@@ -66,7 +66,7 @@ def test_blocks_become_pixels():
     s2 = np.array([[1, 1, 0, 0], [1, 1, 3, 3]], np.int16)[..., None].repeat(3, -1)
     label = np.array([[1, 0, -1, -1], [1, 0, -1, -1]], np.int8)
     example = {contract.S1: s1, contract.S2: s2, contract.LABEL: label, contract.CHIP_ID: b"ombria_0001"}
-    arrays = ombria_arrays.packed([example], 2)
+    arrays = chip_blocks.packed([example], 2)
     np.testing.assert_array_equal(arrays["s1"][0, 0, :, 0], [25, 7])  # 101 / 4; the only valid one
     np.testing.assert_array_equal(arrays["s1_valid"][0, 0], [True, False])  # 4 of 4, 1 of 4
     np.testing.assert_array_equal(arrays["s2_valid"][0, 0], [True, True])  # 2 of 4 are half
@@ -78,4 +78,4 @@ def test_a_date_without_data_makes_the_pixel_invalid():
     s2 = np.ones((1, 2, 6), np.int16)
     s2[0, 1, 3:] = 0  # the image from before the flood
     example = {contract.S1: np.ones((1, 2, 2)), contract.S2: s2, contract.LABEL: np.zeros((1, 2)), "chip_id": b"a"}
-    np.testing.assert_array_equal(ombria_arrays.packed([example], 1)["s2_valid"][0, 0], [True, False])
+    np.testing.assert_array_equal(chip_blocks.packed([example], 1)["s2_valid"][0, 0], [True, False])

@@ -43,7 +43,8 @@ def train(monkeypatch, tmp_path):
     monkeypatch.setattr(trainer.Trainer, "train_steps", count)
     for batches in ("training_dataset", "evaluation_dataset"):
         monkeypatch.setattr(input_pipeline, batches, lambda *_, **__: tf.data.Dataset.from_tensors(0))
-    monkeypatch.setattr(validation.Validation, "__call__", lambda _: {training_csv.VALIDATION_IOU: 0.5})
+    scores = {training_csv.VALIDATION_IOU: 0.5, training_csv.VALIDATION_THRESHOLD: 0.5}
+    monkeypatch.setattr(validation.Validation, "__call__", lambda _: scores)
     monkeypatch.setattr(records, "load", lambda data_dir, dataset: FakeRecords([make_example(1, size_px=33)]))
     gin.parse_config(BINDINGS)
     settings = {"name": "t", "datasets": ["sen1floods11/hand"], "batch_size": 1, "crop_size_px": 33, "strategy": "cpu"}
