@@ -16,6 +16,7 @@ _CURVES = (
     (rows.HAND_SMALL_CROPS, "tab:brown"),
 )
 _LINES = ((rows.ALL_LABELS, "0.2", "-"), (rows.WEAK, "tab:green", "--"), (rows.OTSU, "0.55", ":"))
+_APART = 1.03  # factor between the places of two curves, so that their bars do not cover each other
 DPI = 110
 
 
@@ -40,11 +41,11 @@ def draw(methods: Sequence[Method], path: Path) -> None:
 
 def _draw_panel(axis, dataset: str, methods: Sequence[Method]) -> None:
     ticks = sorted({one.row.num_labels for one in methods if one.row.num_labels})
-    for role, color in _CURVES:
+    for number, (role, color) in enumerate(_CURVES):
         chosen = sorted((one for one in methods if one.row.role == role), key=lambda one: one.row.num_labels)
         if chosen:
             found = [bootstrap.interval(one.sample(one.row.splits[0])) for one in chosen]
-            places = [one.row.num_labels for one in chosen]
+            places = [one.row.num_labels * _APART ** (number - len(_CURVES) // 2) for one in chosen]
             values = [one.value for one in found]
             bars = [[one.value - one.low for one in found], [one.high - one.value for one in found]]
             axis.errorbar(
