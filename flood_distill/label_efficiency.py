@@ -16,6 +16,7 @@ _CURVES = (
     (rows.HAND_SMALL_CROPS, "tab:brown"),
 )
 _LINES = ((rows.ALL_LABELS, "0.2", "-"), (rows.WEAK, "tab:green", "--"), (rows.OTSU, "0.55", ":"))
+_MARGIN = 1.3  # factor between the outer numbers of labels and the panel's edge
 _APART = 1.03  # factor between the places of two curves, so that their bars do not cover each other
 DPI = 110
 
@@ -45,7 +46,7 @@ def _draw_panel(axis, dataset: str, methods: Sequence[Method]) -> None:
         chosen = sorted((one for one in methods if one.row.role == role), key=lambda one: one.row.num_labels)
         if chosen:
             found = [bootstrap.interval(one.sample(one.row.splits[0])) for one in chosen]
-            places = [one.row.num_labels * _APART ** (number - len(_CURVES) // 2) for one in chosen]
+            places = [one.row.num_labels * _APART ** (number - (len(_CURVES) - 1) / 2) for one in chosen]
             values = [one.value for one in found]
             bars = [[one.value - one.low for one in found], [one.high - one.value for one in found]]
             axis.errorbar(
@@ -57,6 +58,7 @@ def _draw_panel(axis, dataset: str, methods: Sequence[Method]) -> None:
                 value = bootstrap.interval(one.sample(one.row.splits[0])).value
                 axis.axhline(value, color=color, linestyle=style, linewidth=1.2, label=one.row.title)
     axis.set_xscale("log")
+    axis.set_xlim(ticks[0] / _MARGIN, ticks[-1] * _MARGIN)
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.minorticks_off()
     axis.set(title=f"{dataset}: IoU on the test split, pooled", xlabel="hand-labelled chips", ylabel="IoU")
