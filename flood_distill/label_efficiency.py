@@ -25,10 +25,11 @@ def draw(methods: Sequence[Method], path: Path) -> None:
     """Draws one panel a dataset: curves with 95 % intervals over chips, lines for what has no number of labels.
 
     Args:
-        methods: all rows; those of one dataset share a panel.
+        methods: all rows, one at least with a number of labels; those of one dataset share a panel, and a dataset
+            whose rows have no number of labels yet has none.
         path: the PNG, written whole or not at all.
     """
-    datasets = list(dict.fromkeys(one.row.dataset for one in methods))
+    datasets = list(dict.fromkeys(one.row.dataset for one in methods if one.row.num_labels))
     figure = Figure(figsize=(5.6 * len(datasets), 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     shown = {}

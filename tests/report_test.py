@@ -97,6 +97,14 @@ def test_events_have_rows_of_their_own(written):
     assert "72.00 (70.00 to 74.00)" in line  # two chips
 
 
+def test_dataset_without_labelled_rows_yet_has_no_panel(tmp_path):
+    table = ombria_table.chosen([(contract.OMBRIA_AFTER, 20, (0,)), (contract.OMBRIA_BEFORE_AFTER, 20, (0,))])
+    _write(tmp_path, table, {"after_hand_20_seed0": (40, 40, 40, 40), "before_after_otsu": (30, 30, 30, 30)})
+    text = report_page.write_report(tmp_path, tmp_path / "out").read_text()
+    assert "report_label_efficiency.png" in text
+    assert "## Scores on ombria/before_after" in text
+
+
 def test_no_result_and_foreign_results_are_named(tmp_path):
     _write(tmp_path, OMBRIA, {})
     with pytest.raises(UserError, match="no kept result in it"):
